@@ -1,0 +1,138 @@
+//! What the configuration makes of its variables.
+
+use super::*;
+
+fn read_pairs(pairs: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    read(|name| {
+        pairs
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| (*value).to_owned())
+    })
+}
+
+#[test]
+fn the_defaults_are_those_of_the_contract() {
+    let config = read_pairs(&[("fprocess", "cat")]).unwrap();
+    assert_eq!(config.command, ["cat"]);
+    assert_eq!(config.exec_timeout, None);
+    assert_eq!(config.read_timeout, Some(Duration::from_secs(30)));
+    assert_eq!(config.write_timeout, Some(Duration::from_secs(30)));
+    assert_eq!(config.healthcheck_interval, Duration::from_secs(30));
+    assert!(config.combine_output && config.cgi_headers && config.lock_file);
+    assert!(
+        !config.write_debug
+            && !config.marshal_request
+            && !config.debug_headers
+            && !config.inherit_listener
+    );
+    assert_eq!(
+        (config.port, config.max_in_flight, config.response_buffer),
+        (8080, None, 65536)
+    );
+    assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn healthcheck_interval_follows_write_timeout() {
+    let config = read_pairs(&[("fprocess", "cat"), ("write_timeout", "7")]).unwrap();
+    assert_eq!(config.healthcheck_interval, Duration::from_secs(7));
+}
+
+#[test]
+fn function_process_wins() {
+    let config = read_pairs(&[("fprocess", "cat"), ("function_process", "wc -c")]).unwrap();
+    assert_eq!(config.command, ["wc", "-c"]);
+}
+
+#[test]
+fn only_lowercase_true_is_true_and_oddities_are_said() {
+    let config = read_pairs(&[
+        ("fprocess", "cat"),
+        ("cgi_headers", "1"),
+        ("combine_output", "TRUE"),
+        ("write_debug", "true"),
+    ])
+    .unwrap();
+    assert!(!config.cgi_headers && !config.combine_output && config.write_debug);
+    assert_eq!(config.warnings.len(), 2);
+    assert!(
+        config
+            .warnings
+            .iter()
+            .any(|line| line.contains("cgi_headers=1")),
+        "{:?}",
+        config.warnings
+    );
+}
+
+#[test]
+fn values_that_cannot_be_read_fall_back_with_a_warning() {
+    let pairs = [
+        ("fprocess", "cat"),
+        ("exec_timeout", "soon"),
+        ("port", "99999"),
+        ("max_inflight", "-1"),
+        ("content_type", "a\nb"),
+    ];
+    let config = read_pairs(&pairs).unwrap();
+    assert_eq!(
+        (config.exec_timeout, config.port, config.max_in_flight),
+        (None, 8080, None)
+    );
+    for name in [
+        "exec_timeout=soon",
+        "port=99999",
+        "max_inflight=-1",
+        "content_type=",
+    ] {
+        assert!(
+            config.warnings.iter().any(|line| line.contains(name)),
+            "{name}: {:?}",
+            config.warnings
+        );
+    }
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once() {
+    let mistakes = read_pairs(&[
+        ("mode", "http"),
+        ("jwt_auth", "true"),
+        ("skep_inherit", "7"),
+    ])
+    .unwrap_err();
+    assert_eq!(mistakes.len(), 4, "{mistakes:?}");
+    assert!(mistakes[0].starts_with("fprocess is not set"));
+}
+
+#[test]
+fn the_lock_file_follows_tmpdir() {
+    assert_eq!(lock_path(|_| None), PathBuf::from("/tmp/.lock"));
+    assert_eq!(
+        lock_path(|name| (name == "TMPDIR").then(|| "/run".to_owned())),
+        PathBuf::from("/run/.lock")
+    );
+    assert_eq!(
+        lock_path(|name| Some(name.to_owned())),
+        PathBuf::from("skep_lock_dir/.lock")
+    );
+}
+
+#[test]
+fn the_help_names_every_variable() {
+    let text = help();
+    for variable in VARIABLES {
+        assert!(text.contains(variable.name), "{}", variable.name);
+    }
+}
+
+#[test]
+fn the_documentation_has_every_variable_with_its_default() {
+    let plain = |text: &str| text.replace(['`', '(', ')'], "").replace("= ", "");
+    let page = plain(include_str!("../../../docs/watchdog.md"));
+    for variable in VARIABLES {
+        let row = format!("| {} | {} |", variable.name, plain(variable.default));
+        assert!(page.contains(&row), "{row}");
+    }
+}

@@ -1,0 +1,269 @@
+//! One client connection: its socket, its time limits between and within calls, its end when the watchdog drains.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::rt::ReadBufCursor;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::handler;
+use crate::watchdog::Watchdog;
+
+/// How long a connection may wait for its next call. The gateway keeps connections and closes them sooner than this.
+const IDLE_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long a draining watchdog still listens on idle connections: a call that is on its way gets a clear "not
+/// accepted" and not a reset, which its sender could not tell from a call that has run.
+const LINGER: Duration = Duration::from_millis(50);
+
+/// The most that a request's head may take, as in the original.
+const LARGEST_HEAD: usize = 1024 * 1024;
+
+/// One read from a socket.
+const READ_SIZE: usize = 64 * 1024;
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(stream: TcpStream, watchdog: Arc<Watchdog>) {
+    // Answers are written at once as a whole; waiting for more would only delay them.
+    let _ = stream.set_nodelay(true);
+    let activity = Rc::new(Activity::new());
+    let stall_limit = watchdog.config.write_timeout;
+    let socket = Socket {
+        stream,
+        activity: Rc::clone(&activity),
+        stall_limit,
+        stall: None,
+    };
+    let mut drain = watchdog.drain.subscribe();
+    let mut drained = pin!(async move {
+        // An error means that the watchdog is gone, which ends the thread anyway.
+        let _ = drain.wait_for(|is_draining| *is_draining).await;
+        tokio::time::sleep(LINGER).await;
+    });
+    let read_limit = watchdog.config.read_timeout;
+    let per_call = Rc::clone(&activity);
+    let service = service_fn(move |request| {
+        handler::answer(Arc::clone(&watchdog), Rc::clone(&per_call), request)
+    });
+    let mut protocol = http1::Builder::new();
+    protocol
+        .max_header_size(LARGEST_HEAD)
+        .max_buf_size(LARGEST_HEAD + READ_SIZE)
+        .title_case_headers(true);
+    let mut connection = pin!(protocol.serve_connection(socket, service));
+    let mut alarm = Alarm::default();
+    let mut is_draining = false;
+    poll_fn(|cx| {
+        if !is_draining && drained.as_mut().poll(cx).is_ready() {
+            is_draining = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        // Twice, because a limit may pass between the two looks: a call that has met its limit answers for itself,
+        // and only if it cannot, because the client takes nothing, the connection is closed.
+        for _ in 0..2 {
+            // Errors are the client's: it went away, or did not speak HTTP.
+            if connection.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if alarm.poll(cx, activity.limit(read_limit)).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// What a connection is doing, and since when.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    phase: Cell<Phase>,
+    since: Cell<Instant>,
+    call_limit: Cell<Option<Instant>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// ## Idle => Head
+    Idle,
+    /// ## Head => Call
+    Head,
+    /// ## Call => Idle
+    Call,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self {
+            phase: Cell::new(Phase::Idle),
+            since: Cell::new(Instant::now()),
+            call_limit: Cell::new(None),
+        }
+    }
+
+    /// A request's head is complete: from here on the limits of the call count.
+    pub(crate) fn call_has_begun(&self) {
+        self.phase.set(Phase::Call);
+        self.call_limit.set(None);
+    }
+
+    /// When the call that goes on is to be looked after.
+    pub(crate) fn set_call_limit(&self, at: Option<Instant>) {
+        self.call_limit.set(at);
+    }
+
+    /// The answer is written.
+    pub(crate) fn call_is_over(&self) {
+        self.enter(Phase::Idle);
+    }
+
+    fn bytes_have_come(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.enter(Phase::Head);
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since.set(Instant::now());
+    }
+
+    /// When the connection is to be closed if nothing changes.
+    fn limit(&self, read_limit: Option<Duration>) -> Option<Instant> {
+        let patience = match self.phase.get() {
+            Phase::Idle => IDLE_LIMIT,
+            Phase::Head => read_limit?,
+            Phase::Call => return self.call_limit.get(),
+        };
+        self.since.get().checked_add(patience)
+    }
+}
+
+/// One timer for all limits of a connection. It is only ever set to an earlier time: while it is early enough it is
+/// left alone, and set anew when it rings too soon. Limits move with every call; a timer that moved with them would
+/// wake its own thread each time.
+#[derive(Debug, Default)]
+struct Alarm {
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Alarm {
+    /// Ready once `at` has passed; never if there is none.
+    fn poll(&mut self, cx: &mut Context<'_>, at: Option<Instant>) -> Poll<()> {
+        let Some(at) = at else { return Poll::Pending };
+        if Instant::now() >= at {
+            return Poll::Ready(());
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if timer.deadline() > at {
+            timer.as_mut().reset(at);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if timer.deadline() >= at {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(at);
+        }
+        Poll::Pending
+    }
+}
+
+/// A TCP stream as hyper wants it.
+#[derive(Debug)]
+struct Socket {
+    stream: TcpStream,
+    activity: Rc<Activity>,
+    /// How long the client may leave an answer lying.
+    stall_limit: Option<Duration>,
+    stall: Option<Pin<Box<Sleep>>>,
+}
+
+impl Socket {
+    /// Passes a write's outcome on, and gives up on a client that takes nothing for too long.
+    fn watch(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if outcome.is_ready() {
+            self.stall = None;
+            return outcome;
+        }
+        if let Some(limit) = self.stall_limit {
+            let timer = self
+                .stall
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+            ready!(timer.as_mut().poll(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Pending
+    }
+}
+
+thread_local! {
+    /// hyper's buffer may be uninitialised memory, which safe code cannot read into: one copy more, in cached memory.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+impl hyper::rt::Read for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut out: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut scratch = SCRATCH.take();
+        scratch.resize(READ_SIZE, 0);
+        let some = out.remaining().min(READ_SIZE);
+        let mut buffer = ReadBuf::new(&mut scratch[..some]);
+        let outcome = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
+        let filled = buffer.filled();
+        if !filled.is_empty() {
+            self.activity.bytes_have_come();
+            out.put_slice(filled);
+        }
+        SCRATCH.set(scratch);
+        outcome
+    }
+}
+
+impl hyper::rt::Write for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watch(cx, outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.watch(cx, outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,326 @@
+//! One run of the command: started in its own group, fed and read at the same time, ended with its whole tree.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::HeaderMap;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::cgi::Entries;
+use crate::connection::Activity;
+use crate::exit::Exit;
+use crate::feed::{Feed, discard};
+use crate::limits::Limits;
+use crate::logs::Lines;
+use crate::pipes::{self, Found, Reader};
+use crate::refusal::Refusal;
+use crate::runs::RunId;
+use crate::spawn::{self, Child, ChildEnds};
+use crate::watchdog::{Counted, Watchdog};
+
+/// The first read of an output; most outputs are small.
+const SMALL_READ: usize = 4 * 1024;
+
+/// Further reads.
+const LARGE_READ: usize = 64 * 1024;
+
+/// A run, from its start until its direct child has exited and its output is taken. Dropped before, it is ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    watchdog: Arc<Watchdog>,
+    connection: Rc<Activity>,
+    id: RunId,
+    /// `None` once reaped.
+    child: Option<Child>,
+    exit: Option<Exit>,
+    feed: Feed,
+    /// `None` at its end.
+    stdout: Option<Reader>,
+    /// Bytes that lay in the pipe when the child exited and are still to be taken.
+    remaining: usize,
+    stderr: Option<Reader>,
+    stderr_lines: Lines,
+    limits: Limits,
+    started: Instant,
+    /// Output that nobody has taken yet.
+    output: Vec<u8>,
+    /// Counts the call as long as the run lives.
+    _slot: Counted,
+}
+
+/// An admitted call.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) watchdog: Arc<Watchdog>,
+    pub(crate) connection: Rc<Activity>,
+    pub(crate) slot: Counted,
+}
+
+/// How far a run is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// There is as much output as was asked for.
+    Full,
+    /// The run is over, and all output is there.
+    Over(Exit),
+}
+
+impl Run {
+    /// Starts the command for one request.
+    pub(crate) fn start(
+        call: Call,
+        environment: impl FnOnce(&str) -> Result<Entries, Refusal>,
+        headers: &HeaderMap,
+        body: Incoming,
+    ) -> Result<Self, (Refusal, Incoming)> {
+        let watchdog = call.watchdog;
+        let id = watchdog.orders.runs.begin();
+        let prepared = environment(&watchdog.orders.runs.marker(id))
+            .and_then(|environment| start(&watchdog, &environment));
+        let started = match prepared {
+            Ok(started) => started,
+            Err(refusal) => {
+                watchdog.orders.runs.end(id);
+                return Err((refusal, body));
+            }
+        };
+        let config = &watchdog.config;
+        let now = Instant::now();
+        let limits = Limits::new(now, config);
+        let feed = if config.marshal_request {
+            Feed::marshalled(headers, body, started.stdin)
+        } else {
+            Feed::plain(body, started.stdin)
+        };
+        Ok(Self {
+            watchdog,
+            connection: call.connection,
+            id,
+            child: Some(started.child),
+            exit: None,
+            feed,
+            stdout: Some(started.stdout),
+            remaining: 0,
+            stderr: started.stderr,
+            stderr_lines: Lines::default(),
+            limits,
+            started: now,
+            output: Vec::new(),
+            _slot: call.slot,
+        })
+    }
+
+    /// Drives everything until there are more than `wanted` bytes of output, the run is over, or it failed.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: usize,
+    ) -> Poll<Result<Progress, Refusal>> {
+        if self.exit.is_none() {
+            if let Poll::Ready(Err(error)) = self.feed.poll(cx) {
+                return Poll::Ready(Err(Refusal::BodyBroken {
+                    error: describe(&error),
+                }));
+            }
+            self.read_output(cx, wanted);
+            if self.output.len() > wanted {
+                return Poll::Ready(Ok(Progress::Full));
+            }
+            self.read_stderr(cx);
+            match self.poll_exit(cx) {
+                Poll::Ready(exit) => self.has_exited(exit),
+                Poll::Pending => return self.check_limits(),
+            }
+        }
+        self.take_remaining(wanted);
+        match self.exit {
+            Some(exit) if self.remaining == 0 => Poll::Ready(Ok(Progress::Over(exit))),
+            _ => Poll::Ready(Ok(Progress::Full)),
+        }
+    }
+
+    /// The output that has come since the last call.
+    pub(crate) fn take_output(&mut self) -> Vec<u8> {
+        if !self.output.is_empty() {
+            self.limits
+                .answer_goes_on(self.watchdog.config.write_timeout);
+        }
+        std::mem::take(&mut self.output)
+    }
+
+    /// The output so far.
+    pub(crate) fn output(&self) -> &[u8] {
+        &self.output
+    }
+
+    /// How long it has taken so far.
+    pub(crate) fn duration(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The watchdog it belongs to.
+    pub(crate) fn watchdog(&self) -> &Arc<Watchdog> {
+        &self.watchdog
+    }
+
+    fn read_output(&mut self, cx: &mut Context<'_>, wanted: usize) {
+        while let Some(stdout) = &mut self.stdout {
+            if self.output.len() > wanted {
+                return;
+            }
+            let before = self.output.len();
+            let some = if before < SMALL_READ {
+                SMALL_READ
+            } else {
+                LARGE_READ
+            };
+            match stdout.poll_read(cx, &mut self.output, some) {
+                Poll::Ready(Ok(Found::Bytes(_))) => {
+                    copy_for_debugging(&self.watchdog, &self.output[before..])
+                }
+                Poll::Ready(Ok(Found::End) | Err(_)) => self.stdout = None,
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    fn read_stderr(&mut self, cx: &mut Context<'_>) {
+        while let Some(stderr) = &mut self.stderr {
+            match stderr.poll_read(cx, self.stderr_lines.buffer(), SMALL_READ) {
+                Poll::Ready(Ok(Found::Bytes(_))) => self.stderr_lines.pass_on(&self.watchdog.log),
+                Poll::Ready(Ok(Found::End) | Err(_)) => self.stderr = None,
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    fn poll_exit(&mut self, cx: &mut Context<'_>) -> Poll<Exit> {
+        match &mut self.child {
+            Some(child) => child.poll_exit(cx),
+            None => Poll::Ready(Exit::Unknown),
+        }
+    }
+
+    /// The direct child is gone and reaped: what is in the pipes now is all that counts, whoever else holds them.
+    fn has_exited(&mut self, exit: Exit) {
+        self.child = None;
+        self.exit = Some(exit);
+        self.remaining = self.stdout.as_ref().map_or(0, Reader::waiting);
+        if let Some(stderr) = self.stderr.take() {
+            let waiting = stderr.waiting();
+            stderr.take(self.stderr_lines.buffer(), waiting);
+        }
+        self.stderr_lines.pass_on(&self.watchdog.log);
+        self.stderr_lines.finish(&self.watchdog.log);
+        self.watchdog.orders.run_ended(self.id);
+        if let Some(rest) = self.feed.take_rest() {
+            discard(rest, self.limits.body);
+        }
+    }
+
+    /// The connection's timer sees to it that this is called in time.
+    fn check_limits(&self) -> Poll<Result<Progress, Refusal>> {
+        let first = self.limits.first(self.feed.has_whole_body());
+        self.connection.set_call_limit(first.map(|(at, _)| at));
+        match first {
+            Some((at, limit)) if Instant::now() >= at => {
+                self.connection.set_call_limit(None);
+                Poll::Ready(Err(limit.refusal(&self.watchdog.config)))
+            }
+            _ => Poll::Pending,
+        }
+    }
+
+    fn take_remaining(&mut self, wanted: usize) {
+        while self.remaining > 0 && self.output.len() <= wanted {
+            let before = self.output.len();
+            let some = self.remaining.min(LARGE_READ);
+            let count = self
+                .stdout
+                .as_ref()
+                .map_or(0, |stdout| stdout.take(&mut self.output, some));
+            copy_for_debugging(&self.watchdog, &self.output[before..]);
+            self.remaining = if count == 0 {
+                0
+            } else {
+                self.remaining.saturating_sub(count)
+            };
+        }
+    }
+}
+
+impl Drop for Run {
+    /// Nobody waits for the answer any more: the run is ended with its whole tree.
+    fn drop(&mut self) {
+        if let Some(child) = self.child.take() {
+            self.watchdog.orders.end_tree(self.id, child);
+        }
+    }
+}
+
+/// A started command with our ends of its pipes.
+struct Started {
+    child: Child,
+    stdin: pipes::Writer,
+    stdout: Reader,
+    stderr: Option<Reader>,
+}
+
+fn start(watchdog: &Watchdog, environment: &Entries) -> Result<Started, Refusal> {
+    let attempt = || -> io::Result<Started> {
+        let path = watchdog.command.path()?;
+        let (stdin, child_stdin) = pipes::into_command()?;
+        let (stdout, child_stdout) = pipes::out_of_command()?;
+        let (stderr, child_stderr) = if watchdog.config.combine_output {
+            (None, None)
+        } else {
+            let (reader, end) = pipes::out_of_command()?;
+            (Some(reader), Some(end))
+        };
+        let ends = ChildEnds {
+            stdin: child_stdin,
+            stdout: child_stdout,
+            stderr: child_stderr,
+        };
+        let child = spawn::spawn(path, watchdog.command.arguments(), environment, &ends)?;
+        Ok(Started {
+            child,
+            stdin,
+            stdout,
+            stderr,
+        })
+    };
+    attempt().map_err(|error| {
+        if error.raw_os_error() == Some(libc::E2BIG) {
+            return Refusal::HeadTooLarge {
+                variable: "the request's head".to_owned(),
+            };
+        }
+        Refusal::CannotStart {
+            command: watchdog.command.name().to_owned(),
+            error: error.to_string(),
+        }
+    })
+}
+
+fn copy_for_debugging(watchdog: &Watchdog, output: &[u8]) {
+    if let Some(debug) = watchdog
+        .debug
+        .as_ref()
+        .filter(|_| watchdog.config.write_debug && !output.is_empty())
+    {
+        debug.chunk(output);
+    }
+}
+
+/// hyper's errors keep the cause to themselves; both are of use to the sender.
+fn describe(error: &hyper::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,69 @@
+//! Health and readiness: the lock file and the answers of `/_/health` and `/_/ready`.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether the watchdog takes calls.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    is_draining: AtomicBool,
+    /// Set while a lock file of ours is part of the health.
+    lock_file: OnceLock<PathBuf>,
+}
+
+/// Why calls are not taken.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub(crate) enum Unwell {
+    /// SIGTERM has come.
+    Draining,
+    /// Somebody removed the lock file, which is a way to take a replica out.
+    NoLockFile,
+}
+
+impl Health {
+    /// Creates the lock file; from then on its presence counts.
+    pub(crate) fn create_lock_file(&self, path: &Path) -> io::Result<()> {
+        OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o660)
+            .open(path)?;
+        let _ = self.lock_file.set(path.to_owned());
+        Ok(())
+    }
+
+    /// Removes the lock file, if there is one of ours.
+    pub(crate) fn remove_lock_file(&self) {
+        if let Some(path) = self.lock_file.get() {
+            // Already gone is as good.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    /// From now on neither healthy nor ready.
+    pub(crate) fn start_draining(&self) {
+        self.is_draining.store(true, Ordering::SeqCst);
+        self.remove_lock_file();
+    }
+
+    /// Whether SIGTERM has come.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::SeqCst)
+    }
+
+    /// Healthy, or why not.
+    pub(crate) fn check(&self) -> Result<(), Unwell> {
+        if self.is_draining() {
+            return Err(Unwell::Draining);
+        }
+        match self.lock_file.get() {
+            Some(path) if !path.exists() => Err(Unwell::NoLockFile),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The watchdog: turns one HTTP request into one run of a command.
+//!
+//! One request's story is `handler`: admitted → `fork` starts the command and feeds and reads it → an answer whose
+//! status is exact if the output is small, else a `stream`. `workers` serve, each thread with its own runtime; the
+//! main thread is the `reaper`, which ends process trees and adopts orphans, and waits for the signal to go.
+//!
+//! The library exists because the gateway offers the same program as `skep watchdog`.
+
+mod body;
+mod cgi;
+mod command;
+mod config;
+mod connection;
+mod content_type;
+mod duration;
+mod exit;
+mod feed;
+mod fork;
+mod handler;
+mod health;
+mod lifecycle;
+mod limits;
+mod listener;
+mod logs;
+mod marshal;
+mod pipes;
+mod reaper;
+mod refusal;
+mod report;
+mod runs;
+#[expect(
+    unsafe_code,
+    reason = "the start of a process by clone(2); the safety argument stands in the module"
+)]
+mod spawn;
+mod stream;
+mod tree;
+mod watchdog;
+mod workers;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// The version, as `-version` prints it and `/_/health` tells it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Wrong use or configuration.
+const MISUSE: u8 = 2;
+
+/// Runs the watchdog with the process's own environment and descriptors until it is told to stop.
+///
+/// To be called on the main thread, and before other threads are started: orphaned processes are given to that thread,
+/// and `skep_inherit=stdin` replaces file descriptor 0. `args` come without the program's name.
+pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
+    let lookup =
+        |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    let lock_file = config::lock_path(lookup);
+    if let Some(arg) = args.next() {
+        return obey(&arg.to_string_lossy(), &lock_file);
+    }
+    match config::read(lookup) {
+        Ok(config) => lifecycle::run(config, &lock_file),
+        Err(mistakes) => misuse(&mistakes),
+    }
+}
+
+/// The flags, with one dash or two; each is a whole command.
+fn obey(arg: &str, lock_file: &Path) -> ExitCode {
+    match arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')) {
+        Some("run-healthcheck") => return check_health(lock_file),
+        Some("version") => println!("fwatchdog {VERSION}"),
+        Some("help" | "h") => print!("{}", config::help()),
+        _ => return misuse(&[format!("unknown argument {arg}; see fwatchdog -help")]),
+    }
+    ExitCode::SUCCESS
+}
+
+fn misuse(mistakes: &[String]) -> ExitCode {
+    for mistake in mistakes {
+        eprintln!("fwatchdog: {mistake}");
+    }
+    ExitCode::from(MISUSE)
+}
+
+/// What a `HEALTHCHECK` in an image calls.
+fn check_health(lock_file: &Path) -> ExitCode {
+    if lock_file.exists() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!(
+        "fwatchdog: unhealthy: {} does not exist",
+        lock_file.display()
+    );
+    ExitCode::FAILURE
+}

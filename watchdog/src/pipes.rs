@@ -1,0 +1,159 @@
+//! The watchdog's ends of a command's pipes: non-blocking, and registered with the runtime only once they must wait.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::{Context, Poll, ready};
+
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use tokio::net::unix::pipe::{Receiver, Sender};
+
+/// The size of a pipe whose body has proved large; more brings nothing.
+const LARGE_PIPE: usize = 256 * 1024;
+
+/// The end through which a command is fed.
+#[derive(Debug)]
+pub(crate) enum Writer {
+    /// Never had to wait.
+    Fresh(OwnedFd),
+    /// Waits for room.
+    Registered(Sender),
+    /// Given up.
+    Closed,
+}
+
+/// The end from which a command's output comes.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    receiver: Receiver,
+    is_large: bool,
+}
+
+/// What one read found.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Found {
+    /// This many bytes.
+    Bytes(usize),
+    /// The end: no process holds the other side any more.
+    End,
+}
+
+/// A pipe into a command: our end, and its.
+pub(crate) fn into_command() -> io::Result<(Writer, OwnedFd)> {
+    let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&ours, true)?;
+    Ok((Writer::Fresh(ours), theirs))
+}
+
+/// A pipe out of a command: our end, and its.
+pub(crate) fn out_of_command() -> io::Result<(Reader, OwnedFd)> {
+    let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&ours, true)?;
+    let receiver = Receiver::from_owned_fd_unchecked(ours)?;
+    Ok((
+        Reader {
+            receiver,
+            is_large: false,
+        },
+        theirs,
+    ))
+}
+
+impl Writer {
+    /// Writes what fits; an error means that the command does not read any more.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match self {
+                Self::Fresh(pipe) => match rustix::io::write(&*pipe, bytes) {
+                    Err(Errno::AGAIN) => self.register()?,
+                    Err(Errno::INTR) => {}
+                    done => return Poll::Ready(Ok(done?)),
+                },
+                Self::Registered(pipe) => {
+                    ready!(pipe.poll_write_ready(cx))?;
+                    match pipe.try_write(bytes) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        done => return Poll::Ready(done),
+                    }
+                }
+                Self::Closed => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            }
+        }
+    }
+
+    /// Closes the pipe, which the command sees as the end of its input.
+    pub(crate) fn close(&mut self) {
+        *self = Self::Closed;
+    }
+
+    /// A full pipe means a large body: a larger pipe then needs fewer turns. The limit of a user's pipes may forbid it.
+    fn register(&mut self) -> io::Result<()> {
+        if let Self::Fresh(pipe) = std::mem::replace(self, Self::Closed) {
+            let _ = fcntl_setpipe_size(&pipe, LARGE_PIPE);
+            *self = Self::Registered(Sender::from_owned_fd_unchecked(pipe)?);
+        }
+        Ok(())
+    }
+}
+
+impl Reader {
+    /// Appends what is there to `buffer`, about `some` bytes at most.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+        some: usize,
+    ) -> Poll<io::Result<Found>> {
+        loop {
+            ready!(self.receiver.poll_read_ready(cx))?;
+            match self.receiver.try_io(|| read_into(self.fd(), buffer, some)) {
+                Ok(0) => return Poll::Ready(Ok(Found::End)),
+                Ok(count) => {
+                    self.enlarge_if(count >= 32 * 1024);
+                    return Poll::Ready(Ok(Found::Bytes(count)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Bytes that lie in the pipe at this moment.
+    pub(crate) fn waiting(&self) -> usize {
+        rustix::io::ioctl_fionread(self.fd())
+            .ok()
+            .and_then(|count| usize::try_from(count).ok())
+            .unwrap_or(0)
+    }
+
+    /// Takes about `some` bytes that lie in the pipe, without waiting; the count is 0 when there are none.
+    pub(crate) fn take(&self, buffer: &mut Vec<u8>, some: usize) -> usize {
+        read_into(self.fd(), buffer, some).unwrap_or(0)
+    }
+
+    fn enlarge_if(&mut self, is_large: bool) {
+        if is_large && !self.is_large {
+            self.is_large = true;
+            let _ = fcntl_setpipe_size(self.fd(), LARGE_PIPE);
+        }
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.receiver.as_fd()
+    }
+}
+
+fn read_into(pipe: BorrowedFd<'_>, buffer: &mut Vec<u8>, some: usize) -> io::Result<usize> {
+    buffer.reserve(some);
+    loop {
+        match rustix::io::read(pipe, spare_capacity(buffer)) {
+            Err(Errno::INTR) => {}
+            done => return Ok(done?),
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Ends process trees and reaps: the duties of a PID 1, done on the main thread.
+//!
+//! A run's direct child is started, and reaped, by the worker that serves the call. Everything else arrives here: the
+//! kernel gives orphans to the main thread of the nearest ancestor that is PID 1 or a subreaper, and `__WNOTHREAD`
+//! makes our `wait` see the main thread's children only, so that it never takes the exit status of a direct child.
+
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, pidfd_send_signal,
+};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::runs::{RunId, Runs};
+use crate::spawn::{Child, signal_group};
+use crate::tree::{self, Identity, Snapshot};
+
+/// From TERM to KILL.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// Between two looks while a tree is being ended, or while runs come and go.
+const SOON: Duration = Duration::from_millis(20);
+
+/// Between two looks while nothing happens: orphans may come from elsewhere, such as `docker exec`.
+const SELDOM: Duration = Duration::from_secs(1);
+
+/// After this long a process that does not die (of another user, or stuck in the kernel) is looked after seldom.
+const STUBBORN: Duration = Duration::from_secs(3);
+
+/// How often a tree is listed and killed again at once, because it may fork while it is being listed.
+const PASSES: usize = 20;
+
+/// Where workers leave what the reaper has to do.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    /// The runs that may have left-overs.
+    pub(crate) runs: Runs,
+    condemned: Mutex<Vec<Child>>,
+    has_ended: AtomicBool,
+    is_asleep: AtomicBool,
+    bell: Notify,
+}
+
+impl Orders {
+    /// No orders.
+    pub(crate) fn new() -> Self {
+        Self {
+            runs: Runs::new(),
+            condemned: Mutex::default(),
+            has_ended: AtomicBool::new(false),
+            is_asleep: AtomicBool::new(false),
+            bell: Notify::new(),
+        }
+    }
+
+    /// A run is over and its direct child reaped; whatever it left behind is to go. Cheap: rings only a sleeping reaper.
+    pub(crate) fn run_ended(&self, id: RunId) {
+        self.runs.end(id);
+        self.has_ended.store(true, Ordering::SeqCst);
+        if self.is_asleep.swap(false, Ordering::SeqCst) {
+            self.bell.notify_one();
+        }
+    }
+
+    /// A run is to be ended with its whole tree, at once.
+    pub(crate) fn end_tree(&self, id: RunId, child: Child) {
+        self.condemned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(child);
+        self.runs.end(id);
+        self.bell.notify_one();
+    }
+
+    /// Waits until there is something to do, or `longest`.
+    async fn wait(&self, longest: Duration) {
+        if longest > SOON {
+            self.is_asleep.store(true, Ordering::SeqCst);
+            // A run that ended before the line above did not ring.
+            if self.has_ended.load(Ordering::SeqCst) {
+                self.is_asleep.store(false, Ordering::SeqCst);
+                return;
+            }
+        }
+        let _ = tokio::time::timeout(longest, self.bell.notified()).await;
+        self.is_asleep.store(false, Ordering::SeqCst);
+    }
+}
+
+/// The one who ends and reaps; lives on the main thread.
+#[derive(Debug)]
+pub(crate) struct Reaper {
+    own: Pid,
+    /// Children from before our time, as of a shell that started a service and then became us: never touched.
+    elder: HashSet<Identity>,
+    /// Direct children of runs that were ended; theirs to be reaped here.
+    children: Vec<Child>,
+    /// Orphans without a run, with the last run that had begun when they were first seen.
+    seen: HashMap<Identity, RunId>,
+    /// Who is to die, and since when each is known to.
+    victims: HashMap<Identity, Instant>,
+}
+
+impl Reaper {
+    /// Takes over the duties. To be called on the main thread before anything is started.
+    pub(crate) fn new() -> Self {
+        let own = getpid();
+        if !own.is_init() {
+            // Without it (kernels before 3.4) orphans go to PID 1: then only groups can be ended.
+            let _ = rustix::process::set_child_subreaper(Some(own));
+        }
+        let elder = match reap_orphans() {
+            Orphans::None => HashSet::new(),
+            Orphans::Living => Snapshot::read()
+                .children(own.as_raw_nonzero().get())
+                .collect(),
+        };
+        Self {
+            own,
+            elder,
+            children: Vec::new(),
+            seen: HashMap::new(),
+            victims: HashMap::new(),
+        }
+    }
+
+    /// Does the duties until the watchdog exits.
+    pub(crate) async fn work(&mut self, orders: &Orders) -> Infallible {
+        loop {
+            let longest = if orders.has_ended.swap(false, Ordering::SeqCst) || self.is_ending() {
+                SOON
+            } else {
+                SELDOM
+            };
+            self.sweep(orders);
+            orders.wait(longest).await;
+        }
+    }
+
+    /// Kills everything that the watchdog has started, without grace, before it exits.
+    pub(crate) async fn end_all(&mut self, patience: Duration) {
+        let until = Instant::now() + patience;
+        while Instant::now() < until {
+            let snapshot = Snapshot::read();
+            let elder = self.elder.iter().copied();
+            let spared = snapshot.with_descendants(elder);
+            let roots: Vec<_> = snapshot
+                .children(self.pid())
+                .filter(|child| !spared.contains(child))
+                .collect();
+            let doomed = snapshot.with_descendants(roots);
+            if doomed.is_empty() {
+                return;
+            }
+            doomed
+                .iter()
+                .for_each(|process| signal(*process, Signal::KILL));
+            reap_orphans();
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// One look: take orders, reap, find what is left over, end it.
+    fn sweep(&mut self, orders: &Orders) {
+        let fresh = std::mem::take(
+            &mut *orders
+                .condemned
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        self.children.retain(|child| child.try_reap().is_none());
+        let orphans = reap_orphans();
+        if fresh.is_empty() && self.victims.is_empty() && orphans == Orphans::None {
+            self.seen.clear();
+            return;
+        }
+        let mut snapshot = Snapshot::read();
+        self.condemn(&snapshot, fresh);
+        self.condemn_left_overs(&snapshot, orders);
+        for _ in 0..PASSES {
+            self.condemn_descendants(&snapshot);
+            if !self.kill_overdue() {
+                break;
+            }
+            reap_orphans();
+            snapshot = Snapshot::read();
+        }
+    }
+
+    /// Ended runs: their tree is known while the direct child lives, so it is listed before anything is signalled.
+    fn condemn(&mut self, snapshot: &Snapshot, fresh: Vec<Child>) {
+        for child in fresh {
+            let roots = snapshot.find(child.pid());
+            self.add_victims(snapshot.with_descendants(roots), Instant::now());
+            signal_group(child.pid(), Signal::TERM);
+            self.children.push(child);
+        }
+    }
+
+    fn condemn_left_overs(&mut self, snapshot: &Snapshot, orders: &Orders) {
+        let last = orders.runs.last();
+        let mut seen = HashMap::new();
+        let ours: Vec<_> = snapshot
+            .children(self.pid())
+            .filter(|child| !self.elder.contains(child))
+            .collect();
+        for orphan in ours {
+            let seen_after = self.seen.get(&orphan).copied().unwrap_or(last);
+            if orders
+                .runs
+                .is_left_over(tree::marker(orphan.pid).as_deref(), seen_after)
+            {
+                self.add_victims([orphan], Instant::now());
+            } else {
+                seen.insert(orphan, seen_after);
+            }
+        }
+        self.seen = seen;
+    }
+
+    /// Children of the condemned are condemned, and do not get a later end than their parents; the dead are forgotten.
+    fn condemn_descendants(&mut self, snapshot: &Snapshot) {
+        let known: Vec<_> = self.victims.drain().collect();
+        for (victim, since) in known {
+            for member in snapshot.with_descendants([victim]) {
+                let earliest = self.victims.entry(member).or_insert(since);
+                *earliest = since.min(*earliest);
+            }
+        }
+    }
+
+    fn add_victims(&mut self, victims: impl IntoIterator<Item = Identity>, since: Instant) {
+        for victim in victims {
+            if let std::collections::hash_map::Entry::Vacant(entry) = self.victims.entry(victim) {
+                entry.insert(since);
+                signal(victim, Signal::TERM);
+            }
+        }
+    }
+
+    /// Kills whoever has had his grace; whether there was any that a further look may show to be dead.
+    fn kill_overdue(&self) -> bool {
+        let mut has_killed = false;
+        for (victim, since) in &self.victims {
+            if since.elapsed() >= GRACE {
+                signal(*victim, Signal::KILL);
+                has_killed = true;
+            }
+        }
+        has_killed
+    }
+
+    fn is_ending(&self) -> bool {
+        !self.children.is_empty()
+            || self
+                .victims
+                .values()
+                .any(|since| since.elapsed() < STUBBORN)
+    }
+
+    fn pid(&self) -> i32 {
+        self.own.as_raw_nonzero().get()
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+enum Orphans {
+    None,
+    Living,
+}
+
+/// Reaps every dead child of this thread, the main one; says whether living ones remain.
+fn reap_orphans() -> Orphans {
+    let own_thread_only = WaitOptions::from_bits_retain(libc::__WNOTHREAD.cast_unsigned());
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG | own_thread_only) {
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) => return Orphans::Living,
+            Err(_) => return Orphans::None,
+        }
+    }
+}
+
+/// Signals a process by descriptor, having made sure that its number has not been given to another one.
+fn signal(process: Identity, signal: Signal) {
+    let Some(pid) = Pid::from_raw(process.pid) else {
+        return;
+    };
+    let is_same = || tree::process(process.pid).is_some_and(|now| now.identity == process);
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(descriptor) if is_same() => drop(pidfd_send_signal(descriptor, signal)),
+        Err(Errno::NOSYS) if is_same() => drop(rustix::process::kill_process(pid, signal)),
+        _ => {}
+    }
+}

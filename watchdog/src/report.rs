@@ -1,0 +1,37 @@
+//! What the log says of a run. The beginnings of these lines are known to programs that read such logs.
+
+use crate::duration::seconds;
+use crate::fork::Run;
+use crate::watchdog::Watchdog;
+
+/// A run is about to start.
+pub(crate) fn starting(watchdog: &Watchdog) {
+    watchdog.log.line(format_args!("Forking fprocess"));
+}
+
+/// A run has ended well.
+pub(crate) fn succeeded(run: &Run, written: usize) {
+    let seconds = seconds(run.duration());
+    if run.watchdog().config.write_debug {
+        run.watchdog()
+            .log
+            .line(format_args!("Duration: {seconds}s"));
+    } else {
+        run.watchdog()
+            .log
+            .line(format_args!("Wrote {written} Bytes - Duration: {seconds}s"));
+    }
+}
+
+/// A run has failed or was ended.
+pub(crate) fn failed(run: &Run, written: usize, reason: &str) {
+    let seconds = seconds(run.duration());
+    run.watchdog().log.line(format_args!(
+        "Failed: {reason} - wrote {written} bytes - Duration: {seconds}s"
+    ));
+}
+
+/// A call that never became a run.
+pub(crate) fn refused(watchdog: &Watchdog, sentence: &str) {
+    watchdog.log.line(format_args!("Failed: {sentence}"));
+}

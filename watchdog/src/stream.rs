@@ -1,0 +1,96 @@
+//! An answer that has begun while its run goes on.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::HeaderMap;
+use hyper::body::Frame;
+use hyper::header::{HeaderName, HeaderValue};
+
+use crate::duration::seconds;
+use crate::exit::Exit;
+use crate::fork::{Progress, Run};
+use crate::report;
+
+/// The header, or trailer, that tells how long the run took.
+pub(crate) const DURATION: HeaderName = HeaderName::from_static("x-duration-seconds");
+
+/// Output that is asked for before a chunk is passed on.
+const CHUNK: usize = 64 * 1024;
+
+/// The output of a run, passed on as it comes.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    /// `None` when everything has been said.
+    run: Option<Run>,
+    written: usize,
+    /// Set when the run is over but its last output has still to be passed on.
+    exit: Option<Exit>,
+    /// Why the body is to be broken, as soon as what was passed on before has been written.
+    failure: Option<String>,
+}
+
+impl Stream {
+    /// The rest of a run whose output has outgrown the response buffer.
+    pub(crate) fn new(run: Run) -> Self {
+        Self {
+            run: Some(run),
+            written: 0,
+            exit: None,
+            failure: None,
+        }
+    }
+
+    /// The next chunk; at the end the duration as a trailer, or an error that breaks the body of a failed run.
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Some(failure) = self.failure.take() {
+            return Poll::Ready(Some(Err(io::Error::other(failure))));
+        }
+        let Some(run) = &mut self.run else {
+            return Poll::Ready(None);
+        };
+        if self.exit.is_none() {
+            match run.poll(cx, CHUNK) {
+                Poll::Ready(Ok(Progress::Over(exit))) => self.exit = Some(exit),
+                Poll::Ready(Err(refusal)) => return self.fail(cx, refusal.sentence()),
+                Poll::Ready(Ok(Progress::Full)) | Poll::Pending => {}
+            }
+        }
+        let output = run.take_output();
+        self.written += output.len();
+        match self.exit {
+            _ if !output.is_empty() => Poll::Ready(Some(Ok(Frame::data(Bytes::from(output))))),
+            Some(Exit::Status(0)) => Poll::Ready(self.succeed()),
+            Some(exit) => self.fail(cx, exit.to_string()),
+            None => Poll::Pending,
+        }
+    }
+
+    fn succeed(&mut self) -> Option<io::Result<Frame<Bytes>>> {
+        let run = self.run.take()?;
+        report::succeeded(&run, self.written);
+        let mut trailers = HeaderMap::new();
+        trailers.insert(DURATION, duration_value(&run));
+        Some(Ok(Frame::trailers(trailers)))
+    }
+
+    /// An error at once would make hyper drop what it has not written yet, even the head: it gets one turn for that.
+    fn fail(&mut self, cx: &Context<'_>, reason: String) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Some(run) = self.run.take() {
+            report::failed(&run, self.written, &reason);
+        }
+        self.failure = Some(reason);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// The run's duration in seconds, with six decimals.
+pub(crate) fn duration_value(run: &Run) -> HeaderValue {
+    // Digits and a point are always a header value.
+    HeaderValue::try_from(seconds(run.duration())).unwrap_or(HeaderValue::from_static("0"))
+}

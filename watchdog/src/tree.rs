@@ -1,0 +1,185 @@
+//! The process tree as /proc shows it: who descends from whom, and whose a process is.
+
+use std::collections::HashSet;
+use std::io::Read;
+
+use rustix::process::Pid;
+
+use crate::cgi::MARKER;
+
+/// How much of a process's environment is searched for the marker.
+const LONGEST_ENVIRONMENT: u64 = 1024 * 1024;
+
+/// A process, told apart from a later one with the same number by its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Identity {
+    pub(crate) pid: i32,
+    /// Clock ticks since boot.
+    pub(crate) started: u64,
+}
+
+/// One process at the moment of the snapshot.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Process {
+    pub(crate) identity: Identity,
+    pub(crate) parent: i32,
+    pub(crate) is_zombie: bool,
+}
+
+/// All processes that /proc shows.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot(Vec<Process>);
+
+impl Snapshot {
+    /// Reads /proc; processes that vanish meanwhile are left out.
+    pub(crate) fn read() -> Self {
+        let Ok(entries) = std::fs::read_dir("/proc") else {
+            return Self::default();
+        };
+        let pid = |entry: std::io::Result<std::fs::DirEntry>| {
+            entry.ok()?.file_name().to_str()?.parse().ok()
+        };
+        Self(entries.filter_map(pid).filter_map(process).collect())
+    }
+
+    /// The living children of a process.
+    pub(crate) fn children(&self, parent: i32) -> impl Iterator<Item = Identity> {
+        self.0
+            .iter()
+            .filter(move |process| process.parent == parent && !process.is_zombie)
+            .map(|process| process.identity)
+    }
+
+    /// The living ones among `roots`, and all that descends from any of them.
+    pub(crate) fn with_descendants(
+        &self,
+        roots: impl IntoIterator<Item = Identity>,
+    ) -> HashSet<Identity> {
+        let mut members: HashSet<i32> = HashSet::new();
+        let roots: HashSet<Identity> = roots.into_iter().collect();
+        members.extend(
+            self.0
+                .iter()
+                .filter(|process| roots.contains(&process.identity))
+                .map(|process| process.identity.pid),
+        );
+        loop {
+            let before = members.len();
+            let children = self
+                .0
+                .iter()
+                .filter(|process| members.contains(&process.parent))
+                .map(|process| process.identity.pid);
+            members.extend(children.collect::<Vec<_>>());
+            if members.len() == before {
+                break;
+            }
+        }
+        let living = self
+            .0
+            .iter()
+            .filter(|process| !process.is_zombie && members.contains(&process.identity.pid));
+        living.map(|process| process.identity).collect()
+    }
+
+    /// The identity of a process by number.
+    pub(crate) fn find(&self, pid: Pid) -> Option<Identity> {
+        self.0
+            .iter()
+            .map(|process| process.identity)
+            .find(|identity| identity.pid == pid.as_raw_nonzero().get())
+    }
+}
+
+/// The process with this number, if there is one.
+pub(crate) fn process(pid: i32) -> Option<Process> {
+    parse_stat(pid, &std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The marker in a process's environment, if it has one that we may read.
+pub(crate) fn marker(pid: i32) -> Option<String> {
+    let mut environment = Vec::new();
+    let file = std::fs::File::open(format!("/proc/{pid}/environ")).ok()?;
+    file.take(LONGEST_ENVIRONMENT)
+        .read_to_end(&mut environment)
+        .ok()?;
+    let value = environment
+        .split(|byte| *byte == 0)
+        .find_map(|entry| entry.strip_prefix(MARKER.as_bytes())?.strip_prefix(b"="))?;
+    String::from_utf8(value.to_vec()).ok()
+}
+
+/// The command's name, in parentheses, may contain anything: the fields after it start behind the last `)`.
+fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
+    let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let mut fields = std::str::from_utf8(&stat[after..])
+        .ok()?
+        .split_ascii_whitespace();
+    let is_zombie = matches!(fields.next()?, "Z" | "X");
+    let parent = fields.next()?.parse().ok()?;
+    // The start is field 22 of the whole line; state and parent were 3 and 4.
+    let started = fields.nth(17)?.parse().ok()?;
+    Some(Process {
+        identity: Identity { pid, started },
+        parent,
+        is_zombie,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(processes: &[(i32, i32, bool)]) -> Snapshot {
+        let process = |&(pid, parent, is_zombie): &(i32, i32, bool)| Process {
+            identity: Identity { pid, started: 1 },
+            parent,
+            is_zombie,
+        };
+        Snapshot(processes.iter().map(process).collect())
+    }
+
+    #[test]
+    fn a_stat_line_is_read_whatever_the_command_is_called() {
+        let line =
+            b"77 (a ) S 1 (x) R 5 77 77 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 12345 1000 2 3";
+        let process = parse_stat(77, line).unwrap();
+        assert_eq!(
+            (process.parent, process.is_zombie, process.identity.started),
+            (5, false, 12345)
+        );
+        assert!(parse_stat(1, b"1 (x) Z 0").is_none());
+    }
+
+    #[test]
+    fn descendants_are_found_to_any_depth_and_in_any_order() {
+        let tree = snapshot(&[
+            (9, 8, false),
+            (8, 7, true),
+            (7, 5, false),
+            (5, 1, false),
+            (6, 1, false),
+            (10, 6, false),
+        ]);
+        let found = tree.with_descendants([Identity { pid: 5, started: 1 }]);
+        let mut pids: Vec<_> = found.iter().map(|identity| identity.pid).collect();
+        pids.sort_unstable();
+        assert_eq!(pids, [5, 7, 9]);
+    }
+
+    #[test]
+    fn a_number_that_was_given_to_a_new_process_is_not_the_old_one() {
+        let tree = snapshot(&[(5, 1, false), (6, 5, false)]);
+        assert!(
+            tree.with_descendants([Identity { pid: 5, started: 2 }])
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn this_process_is_in_the_snapshot() {
+        let own = rustix::process::getpid();
+        let identity = Snapshot::read().find(own).unwrap();
+        assert_eq!(process(identity.pid).unwrap().identity, identity);
+    }
+}

@@ -1,0 +1,205 @@
+//! What a request's head becomes: environment, JSON, content type, refusals.
+
+mod support;
+
+use support::client::Request;
+use support::{function, script};
+
+#[test]
+fn the_environment_describes_the_request() {
+    let watchdog = function("env").env("OWN", "kept").start();
+    let request = Request::post("/a%20b/c?x=1&y=%20", "12345").header("X-GitHub-Event", "push");
+    let answer = watchdog.call(&request);
+    let expected = [
+        ("OWN", "kept"),
+        ("Http_Method", "POST"),
+        ("Http_Path", "/a b/c"),
+        ("Http_Query", "x=1&y=%20"),
+        ("Http_Host", "function"),
+        ("Http_ContentLength", "5"),
+        ("Http_Content_Length", "5"),
+        ("Http_X_Github_Event", "push"),
+    ];
+    for (name, value) in expected {
+        assert_eq!(
+            answer.variable(name).as_deref(),
+            Some(value),
+            "{name} in {}",
+            answer.text()
+        );
+    }
+}
+
+#[test]
+fn chunked_and_absent_bodies_have_their_lengths() {
+    let watchdog = script("env; cat > /dev/null").start();
+    let chunked = Request::bare("POST", "/")
+        .header("Transfer-Encoding", "chunked")
+        .raw_body("1\r\nx\r\n0\r\n\r\n");
+    let answer = watchdog.call(&chunked);
+    assert_eq!(answer.variable("Http_ContentLength").as_deref(), Some("-1"));
+    assert_eq!(
+        answer.variable("Http_Transfer_Encoding").as_deref(),
+        Some("chunked")
+    );
+    let answer = watchdog.get("/");
+    assert_eq!(answer.variable("Http_Content_Length").as_deref(), Some("0"));
+    assert_eq!(answer.variable("Http_Query"), None);
+}
+
+#[test]
+fn dangerous_headers_do_not_reach_the_command() {
+    let watchdog = function("env").start();
+    let request = Request::get("/")
+        .header("Proxy", "http://evil")
+        .header("X_Forged", "evil")
+        .header("Accept", "a")
+        .header("Accept", "b");
+    let answer = watchdog.call(&request);
+    assert!(!answer.text().contains("evil"), "{}", answer.text());
+    assert_eq!(answer.variable("Http_Accept").as_deref(), Some("a, b"));
+}
+
+#[test]
+fn cgi_headers_can_be_turned_off() {
+    let answer = function("env")
+        .env("cgi_headers", "false")
+        .start()
+        .get("/p?q");
+    assert!(!answer.text().contains("Http_"), "{}", answer.text());
+}
+
+#[test]
+fn private_settings_do_not_reach_the_command() {
+    let answer = function("env").env("skep_workers", "1").start().get("/");
+    assert!(!answer.text().contains("skep_"), "{}", answer.text());
+    assert!(answer.variable("SKEP_RUN").is_some());
+}
+
+#[test]
+fn head_and_options_are_405() {
+    let watchdog = function("cat").start();
+    for method in ["HEAD", "OPTIONS", "TRACE", "BREW"] {
+        let mut stream = watchdog.connect();
+        std::io::Write::write_all(
+            &mut stream,
+            &Request::bare(method, "/")
+                .header("Connection", "close")
+                .bytes(),
+        )
+        .unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 405 "), "{method}: {text}");
+        assert!(
+            text.contains("X-Openfaas-Internal: fwatchdog"),
+            "{method}: {text}"
+        );
+    }
+    for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+        assert_eq!(
+            watchdog.call(&Request::bare(method, "/")).status,
+            200,
+            "{method}"
+        );
+    }
+}
+
+#[test]
+fn a_nul_in_the_path_is_400_and_odd_paths_are_passed_on() {
+    let watchdog = function("env").start();
+    for path in ["/%00", "/a/b%00c?d"] {
+        let answer = watchdog.get(path);
+        assert_eq!(
+            (answer.status, answer.header("x-openfaas-internal")),
+            (400, "fwatchdog"),
+            "{path}"
+        );
+    }
+    for (path, seen) in [
+        ("//a//b", "//a//b"),
+        ("/a/../b", "/a/../b"),
+        ("/%2e%2e/x", "/../x"),
+        ("/%zz", "/%zz"),
+    ] {
+        assert_eq!(
+            watchdog.get(path).variable("Http_Path").as_deref(),
+            Some(seen),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn a_head_that_no_environment_can_carry_is_431() {
+    let watchdog = function("cat").start();
+    let long = "x".repeat(200 * 1024);
+    let answer = watchdog.call(&Request::get("/").header("X-Long", &long));
+    assert_eq!(
+        (answer.status, answer.header("x-openfaas-internal")),
+        (431, "fwatchdog")
+    );
+    assert!(answer.text().contains("Http_X_Long"), "{}", answer.text());
+    let without = function("cat").env("cgi_headers", "false").start();
+    assert_eq!(
+        without
+            .call(&Request::get("/").header("X-Long", &long))
+            .status,
+        200
+    );
+    let huge = "x".repeat(2 * 1024 * 1024);
+    assert_eq!(
+        without
+            .call(&Request::get("/").header("X-Huge", &huge))
+            .status,
+        431
+    );
+}
+
+#[test]
+fn the_content_type_is_safe_unless_configured() {
+    let watchdog = function("cat").start();
+    let kind = |sent: &str, body: &[u8]| {
+        let answer = watchdog.call(&Request::post("/", body).header("Content-Type", sent));
+        answer.header("content-type").to_owned()
+    };
+    assert_eq!(kind("application/json", b"{}"), "application/json");
+    assert_eq!(kind("text/csv", b"a,b"), "text/csv");
+    assert_eq!(kind("text/html", b"<script>"), "text/plain; charset=utf-8");
+    assert_eq!(kind("image/svg+xml", b"<svg>"), "text/plain; charset=utf-8");
+    assert_eq!(
+        kind("application/octet-stream", b"\0\x01"),
+        "application/octet-stream"
+    );
+    let fixed = function("cat").env("content_type", "text/html").start();
+    assert_eq!(fixed.post("<p>").header("content-type"), "text/html");
+}
+
+#[test]
+fn marshal_request_wraps_headers_and_body() {
+    let watchdog = function("cat").env("marshal_request", "true").start();
+    let answer = watchdog.call(
+        &Request::post("/", "hello")
+            .header("X-A", "1")
+            .header("X-A", "\"2\""),
+    );
+    let expected =
+        r#"{"header":{"Content-Length":["5"],"X-A":["1","\"2\""]},"body":{"raw":"aGVsbG8="}}"#;
+    assert_eq!(answer.text(), expected);
+    assert!(watchdog.get("/").text().ends_with(r#""body":{"raw":""}}"#));
+    let large = watchdog.post(vec![b'a'; 300_000]);
+    assert_eq!(
+        large.body.len(),
+        r#"{"header":{"Content-Length":["300000"]},"body":{"raw":""}}"#.len() + 400_000
+    );
+}
+
+#[test]
+fn debug_headers_prints_both_ways() {
+    let watchdog = function("cat").env("debug_headers", "true").start();
+    watchdog.call(&Request::get("/").header("X-A", "1").header("X-A", "2"));
+    support::eventually("headers are printed", || {
+        let output = watchdog.output();
+        output.contains("[in] X-A=[1 2]\n") && output.contains("[out] X-Duration-Seconds=[")
+    });
+}
