@@ -1,0 +1,150 @@
+//! The JSON of the management API, field by field as clients expect it (wire contract §4). Our own words stop here.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::Orchestration;
+use crate::function::Resources;
+use crate::table::Function;
+
+/// What Go clients read as "unknown"; an empty text breaks them.
+const NO_TIME: &str = "0001-01-01T00:00:00Z";
+
+/// One function (wire contract §4, FunctionStatus): empty fields are left out, labels and annotations never.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FunctionStatus<'a> {
+    pub(super) name: &'a str,
+    image: &'a str,
+    namespace: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    env_process: Option<&'a str>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    env_vars: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    constraints: &'a [String],
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    secrets: &'a [String],
+    labels: &'a BTreeMap<String, String>,
+    annotations: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<FunctionResources<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests: Option<FunctionResources<'a>>,
+    #[serde(skip_serializing_if = "is_false")]
+    read_only_root_filesystem: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    invocation_count: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    replicas: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    available_replicas: u64,
+    created_at: &'a str,
+}
+
+impl<'a> FunctionStatus<'a> {
+    /// A function of this namespace as clients see it.
+    #[must_use]
+    pub fn of(function: &'a Function, namespace: &'a str) -> Self {
+        let deployment = &function.deployment;
+        let spec = &deployment.spec;
+        Self {
+            name: deployment.name.as_str(),
+            image: &spec.image,
+            namespace,
+            env_process: spec.env_process.as_deref(),
+            env_vars: &spec.env_vars,
+            constraints: &spec.constraints,
+            secrets: &spec.secrets,
+            labels: &spec.labels,
+            annotations: &spec.annotations,
+            limits: FunctionResources::of(&spec.limits),
+            requests: FunctionResources::of(&spec.requests),
+            read_only_root_filesystem: spec.read_only,
+            invocation_count: function.metrics.calls(),
+            replicas: deployment.replicas.desired,
+            available_replicas: function.available() as u64,
+            created_at: spec.created_at.as_deref().unwrap_or(NO_TIME),
+        }
+    }
+}
+
+/// Memory and processor (wire contract §4, FunctionResources).
+#[derive(Serialize)]
+struct FunctionResources<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu: Option<&'a str>,
+}
+
+impl<'a> FunctionResources<'a> {
+    fn of(resources: &'a Resources) -> Option<Self> {
+        let (memory, cpu) = (resources.memory.as_deref(), resources.cpu.as_deref());
+        (memory.is_some() || cpu.is_some()).then_some(Self { memory, cpu })
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for a reference"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for a reference"
+)]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+/// Who provides and what this is (wire contract §3.2); clients panic where a part is missing.
+#[derive(Serialize)]
+pub struct Info {
+    provider: ProviderInfo,
+    version: Version,
+    arch: &'static str,
+}
+
+#[derive(Serialize)]
+struct ProviderInfo {
+    provider: &'static str,
+    version: Version,
+    orchestration: &'static str,
+}
+
+#[derive(Serialize)]
+struct Version {
+    commit_message: &'static str,
+    sha: &'static str,
+    release: &'static str,
+}
+
+impl Info {
+    /// What this gateway says of itself.
+    #[must_use]
+    pub fn of(orchestration: Orchestration) -> Self {
+        let version = || Version {
+            commit_message: crate::GIT_SUBJECT,
+            sha: crate::GIT_SHA,
+            release: crate::VERSION,
+        };
+        let (provider, orchestration) = match orchestration {
+            Orchestration::Swarm => ("skep-swarm", "swarm"),
+            Orchestration::Local => ("skep-local", "local"),
+        };
+        Self {
+            provider: ProviderInfo {
+                provider,
+                version: version(),
+                orchestration,
+            },
+            version: version(),
+            arch: std::env::consts::ARCH,
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! The one place that constructs and spawns: configuration → gateway → drain.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::api::{Orchestration, Pages};
+use crate::config::{Config, LogFormat, Shown};
+use crate::discovery::local::Local;
+use crate::discovery::local::stack::{Run, Stack};
+use crate::discovery::swarm::Swarm;
+use crate::discovery::{Discovery, Freshness, Provider};
+use crate::edge::{self, Edge};
+use crate::invoke::{CallLimits, Invoker, Shared};
+use crate::metrics::Metrics;
+use crate::probe::{self, Prober};
+use crate::server::{self, ConnectionLimits, Drained};
+use crate::table::{Table, TableWriter};
+
+/// How long the metrics port may finish its own last answers.
+const METRICS_DRAIN: Duration = Duration::from_secs(1);
+
+/// Prints the effective settings.
+///
+/// # Errors
+/// None: it has the type of the other commands.
+pub fn show(settings: &[Shown]) -> Result<(), String> {
+    let width = settings
+        .iter()
+        .map(|shown| shown.env.len())
+        .max()
+        .unwrap_or_default();
+    for Shown { env, value, source } in settings {
+        println!("{env:width$}  {value}  ({source})");
+    }
+    Ok(())
+}
+
+/// Serves the functions of a Swarm until a signal.
+///
+/// # Errors
+/// One sentence: why the gateway could not start.
+pub fn swarm(config: &Config) -> Result<(), String> {
+    start_log(config);
+    let gateway = Gateway::bind(config, Orchestration::Swarm)?;
+    let runtime = control_runtime()?;
+    runtime.block_on(async {
+        let provider = Swarm::start(
+            config.docker_host.clone(),
+            config.network.clone(),
+            config.require_label,
+        );
+        tracing::info!(
+            "functions: Swarm services on the network '{}', by {}",
+            config.network,
+            config.docker_host
+        );
+        gateway.run(config, provider).await
+    })
+}
+
+/// Serves the functions of a stack file as local processes until a signal.
+///
+/// # Errors
+/// One sentence, or a line for each mistake of the stack file.
+pub fn local(config: &Config, file: &Path) -> Result<(), String> {
+    start_log(config);
+    let stack = Stack::load(file, |name| std::env::var(name).ok())
+        .map_err(|mistakes| mistakes.join("\nskep: "))?;
+    let gateway = Gateway::bind(config, Orchestration::Local)?;
+    let greeting = greeting(&stack, &format!("http://{}", gateway.address));
+    let runtime = control_runtime()?;
+    runtime.block_on(async {
+        let provider = Local::start(file, stack)
+            .map_err(|error| format!("a function could not be started: {error}"))?;
+        print!("{greeting}");
+        let ended = gateway.run(config, provider.clone()).await;
+        provider.stop().await;
+        ended
+    })
+}
+
+/// What a person who typed `skep local` wants to know.
+fn greeting(stack: &Stack, base: &str) -> String {
+    let names = stack.functions.keys().chain(stack.skipped.keys());
+    let width = names
+        .map(|name| name.as_str().len())
+        .max()
+        .unwrap_or_default();
+    let mut lines = vec![format!("skep {} listens on {base}", crate::VERSION)];
+    for (name, function) in &stack.functions {
+        let what = match &function.run {
+            Run::Command { replicas: 1, .. } => {
+                function.spec.env_process.clone().unwrap_or_default()
+            }
+            Run::Command { replicas, .. } => format!(
+                "{} ({replicas} replicas)",
+                function.spec.env_process.as_deref().unwrap_or_default()
+            ),
+            Run::Upstream(authority) => format!("runs at {authority}"),
+        };
+        lines.push(format!(
+            "  {:width$}  {base}/function/{name}  {what}",
+            name.as_str()
+        ));
+    }
+    for (name, why) in &stack.skipped {
+        lines.push(format!("  {:width$}  skipped: {why}", name.as_str()));
+    }
+    if let Some(name) = stack
+        .functions
+        .keys()
+        .find(|name| name.as_str() == "catservice")
+        .or_else(|| stack.functions.keys().next())
+    {
+        lines.push(format!("try: curl -d hello {base}/function/{name}"));
+    }
+    lines.push("Ctrl-C ends it and everything it started\n".to_owned());
+    lines.join("\n")
+}
+
+fn start_log(config: &Config) {
+    use std::io::{IsTerminal, stderr};
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(&config.log_level)
+        .with_writer(stderr)
+        .with_target(false);
+    // Fails only when a log is set up already, as in a test that starts two gateways.
+    let _ = match config.log_format {
+        LogFormat::Text => log.with_ansi(stderr().is_terminal()).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+}
+
+/// Everything that is not a call runs here: discovery, probes, pages, local processes.
+fn control_runtime() -> Result<Runtime, String> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))
+}
+
+/// A gateway that has its ports.
+struct Gateway {
+    address: std::net::SocketAddr,
+    listeners: Vec<std::net::TcpListener>,
+    metrics_listener: Option<std::net::TcpListener>,
+    shared: Shared,
+    pages: Arc<Pages>,
+    probes: tokio::sync::mpsc::UnboundedReceiver<Arc<crate::endpoint::Endpoint>>,
+}
+
+impl Gateway {
+    fn bind(config: &Config, orchestration: Orchestration) -> Result<Self, String> {
+        let listen = |port, count, flag: &str| {
+            server::listen(config.bind, port, count).map_err(|error| {
+                format!(
+                    "cannot listen on {}:{port}: {error}; choose another with --{flag}",
+                    config.bind
+                )
+            })
+        };
+        let listeners = listen(config.port, config.workers, "port")?;
+        let address = listeners[0]
+            .local_addr()
+            .map_err(|error| error.to_string())?;
+        let metrics_listener = match config.metrics_port {
+            Some(port) => listen(port, 1, "metrics-port")?.pop(),
+            None => None,
+        };
+        let (prober, probes) = Prober::new();
+        let shared = Shared {
+            table: Table::default(),
+            freshness: Freshness::default(),
+            prober,
+            nudge: Arc::new(Notify::new()),
+            metrics: Arc::new(Metrics::new()),
+            limits: CallLimits {
+                connect: config.connect_timeout,
+                timeout: config.upstream_timeout,
+                idle: config.idle_timeout,
+                patience: config.patience,
+            },
+        };
+        let pages = Arc::new(Pages {
+            table: shared.table.clone(),
+            freshness: shared.freshness.clone(),
+            metrics: shared.metrics.clone(),
+            orchestration,
+            namespace: config.namespace.as_str().into(),
+            draining: Arc::new(AtomicBool::new(false)),
+        });
+        Ok(Self {
+            address,
+            listeners,
+            metrics_listener,
+            shared,
+            pages,
+            probes,
+        })
+    }
+
+    /// Serves until a signal, then drains.
+    async fn run(mut self, config: &Config, provider: impl Provider) -> Result<(), String> {
+        let mut signals = Signals::new()?;
+        let (stop, stopped) = watch::channel(false);
+        self.start_discovery(config, provider);
+        self.start_metrics_server(config, &stopped)?;
+        let draining = self.pages.draining.clone();
+        tracing::info!(
+            "listening on http://{} with {} worker(s)",
+            self.address,
+            self.listeners.len()
+        );
+        let (drain, drained) = watch::channel(false);
+        let workers = self.start_workers(config, &drained)?;
+        let mut all_ended = std::pin::pin!(all_ended(workers));
+        tokio::select! {
+            name = signals.next() => tracing::info!("{name}: finishing running calls, for {:?} at most", config.drain_timeout),
+            early = &mut all_ended => return early.and(Err("the workers ended on their own".to_owned())),
+        }
+        draining.store(true, Ordering::Release);
+        drain.send_replace(true);
+        let ended = tokio::select! {
+            ended = all_ended => ended,
+            name = signals.next() => Err(format!("{name} again: running calls are cut")),
+        };
+        stop.send_replace(true);
+        ended.inspect(|()| tracing::info!("done"))
+    }
+
+    fn start_discovery(&mut self, config: &Config, provider: impl Provider) {
+        let shared = &self.shared;
+        let (_, nothing) = tokio::sync::mpsc::unbounded_channel();
+        let probes = std::mem::replace(&mut self.probes, nothing);
+        tokio::spawn(probe::run(
+            probes,
+            shared.table.clone(),
+            config.connect_timeout,
+        ));
+        let discovery = Discovery {
+            provider,
+            writer: TableWriter::new(
+                shared.table.clone(),
+                shared.metrics.clone(),
+                self.listeners.len(),
+            ),
+            table: shared.table.clone(),
+            prober: shared.prober.clone(),
+            freshness: shared.freshness.clone(),
+            metrics: shared.metrics.clone(),
+            nudge: shared.nudge.clone(),
+        };
+        tokio::spawn(discovery.run());
+    }
+
+    fn start_metrics_server(
+        &mut self,
+        config: &Config,
+        stopped: &watch::Receiver<bool>,
+    ) -> Result<(), String> {
+        let Some(listener) = self.metrics_listener.take() else {
+            return Ok(());
+        };
+        let address = listener.local_addr().map_err(|error| error.to_string())?;
+        let (pages, metrics) = (self.pages.clone(), self.shared.metrics.clone());
+        let make = move |_peer| edge::metrics_service(pages.clone(), metrics.clone());
+        tokio::spawn(server::serve(
+            listener,
+            make,
+            connection_limits(config),
+            stopped.clone(),
+            METRICS_DRAIN,
+        ));
+        tracing::info!("metrics on http://{address}/metrics");
+        Ok(())
+    }
+
+    fn start_workers(
+        self,
+        config: &Config,
+        drained: &watch::Receiver<bool>,
+    ) -> Result<Vec<oneshot::Receiver<Drained>>, String> {
+        let control = Handle::current();
+        let mut ends = Vec::new();
+        for (number, listener) in self.listeners.into_iter().enumerate() {
+            let edge = Arc::new(Edge {
+                invoker: Invoker::new(self.shared.clone(), number),
+                pages: self.pages.clone(),
+                metrics: self.shared.metrics.clone(),
+                control: control.clone(),
+                namespace: config.namespace.as_str().into(),
+            });
+            let (limits, drained, patience) = (
+                connection_limits(config),
+                drained.clone(),
+                config.drain_timeout,
+            );
+            let (ended, end) = oneshot::channel();
+            let work = move || {
+                let runtime = Builder::new_current_thread().enable_all().build();
+                let served = runtime.and_then(|runtime| {
+                    runtime.block_on(server::serve(
+                        listener,
+                        |peer| edge.clone().service(peer),
+                        limits,
+                        drained,
+                        patience,
+                    ))
+                });
+                match served {
+                    // The receiver is gone when a second signal has ended the wait.
+                    Ok(drained) => drop(ended.send(drained)),
+                    Err(error) => tracing::error!("worker {number}: {error}"),
+                }
+            };
+            std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(work)
+                .map_err(|error| format!("no thread: {error}"))?;
+            ends.push(end);
+        }
+        Ok(ends)
+    }
+}
+
+fn connection_limits(config: &Config) -> ConnectionLimits {
+    ConnectionLimits {
+        read_timeout: config.read_timeout,
+        max_header_bytes: config.max_header_bytes,
+    }
+}
+
+async fn all_ended(workers: Vec<oneshot::Receiver<Drained>>) -> Result<(), String> {
+    for worker in workers {
+        match worker.await {
+            Ok(Drained::Clean) => {}
+            Ok(Drained::Cut(open)) => {
+                tracing::warn!("drain_timeout is over: {open} connection(s) are cut")
+            }
+            Err(_gone) => return Err("a worker ended early: see the log above".to_owned()),
+        }
+    }
+    Ok(())
+}
+
+/// The signals that end us.
+struct Signals {
+    term: tokio::signal::unix::Signal,
+    int: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, String> {
+        let listen = |kind| signal(kind).map_err(|error| format!("no signals: {error}"));
+        Ok(Self {
+            term: listen(SignalKind::terminate())?,
+            int: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.term.recv() => "TERM",
+            _ = self.int.recv() => "INT",
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The command line: subcommands and one flag for each setting, made from the settings' own table.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, Command};
+
+use crate::config::SETTINGS;
+
+const ABOUT: &str = "Functions as a service on Docker Swarm: finds functions through the Docker socket and routes calls to them.";
+const AFTER: &str = "\
+Without a command: serve the functions of the Swarm that the Docker socket leads to.
+Every setting is a flag or an environment variable; a flag wins. `skep config` shows what is in force.";
+
+/// The stack file that `skep local` takes when none is named.
+pub const DEFAULT_STACK: &str = "sample-functions/stack.yml";
+
+/// What the person asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Serve a Swarm's functions.
+    Serve,
+    /// Serve the functions of a stack file as local processes.
+    Local(PathBuf),
+    /// Show the effective settings.
+    Config,
+    /// Be a watchdog, with these arguments.
+    Watchdog(Vec<OsString>),
+}
+
+/// A command line, understood.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CommandLine {
+    /// The command.
+    pub asked: Asked,
+    /// The settings given as flags, by flag name.
+    pub flags: HashMap<String, String>,
+}
+
+/// Understands a command line.
+///
+/// # Errors
+/// What clap says: help and version too come this way.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<CommandLine, clap::Error> {
+    let matches = command().try_get_matches_from(args)?;
+    let asked = match matches.subcommand() {
+        Some(("local", local)) => Asked::Local(
+            local
+                .get_one::<PathBuf>("file")
+                .cloned()
+                .unwrap_or_else(|| DEFAULT_STACK.into()),
+        ),
+        Some(("config", _)) => Asked::Config,
+        Some(("watchdog", watchdog)) => Asked::Watchdog(
+            watchdog
+                .get_many("args")
+                .map(|args| args.cloned().collect())
+                .unwrap_or_default(),
+        ),
+        _ => Asked::Serve,
+    };
+    // Global flags may stand before or after the command; clap shows them to the innermost one.
+    let innermost = matches.subcommand().map_or(&matches, |(_, inner)| inner);
+    let flag = |name: &str| {
+        innermost
+            .try_get_one::<String>(name)
+            .ok()
+            .flatten()
+            .or_else(|| matches.get_one::<String>(name))
+            .cloned()
+    };
+    let flags = SETTINGS
+        .iter()
+        .filter_map(|setting| Some((setting.flag.to_owned(), flag(setting.flag)?)))
+        .collect();
+    Ok(CommandLine { asked, flags })
+}
+
+fn command() -> Command {
+    let settings = SETTINGS.iter().map(|setting| {
+        let help = format!(
+            "{} [env: {}] [default: {}]",
+            setting.help, setting.env, setting.default
+        );
+        Arg::new(setting.flag)
+            .long(setting.flag)
+            .value_name("VALUE")
+            .help(help)
+            .global(true)
+            .help_heading("Settings")
+    });
+    Command::new("skep")
+        .version(concat!(env!("CARGO_PKG_VERSION"), " (", env!("SKEP_GIT_SHA"), ")"))
+        .about(ABOUT)
+        .after_help(AFTER)
+        .args(settings)
+        .subcommand(
+            Command::new("local")
+                .about("Run the functions of a stack file as local processes behind real watchdogs; no Docker needed")
+                .arg(Arg::new("file").value_name("FILE").value_parser(clap::value_parser!(PathBuf)).help(format!("the stack file [default: {DEFAULT_STACK}]"))),
+        )
+        .subcommand(Command::new("config").about("Show every setting, its value and where that came from; secrets masked"))
+        .subcommand(
+            Command::new("watchdog").about("Be the watchdog of one function: what `skep local` starts for each replica").disable_help_flag(true).arg(
+                Arg::new("args").action(ArgAction::Append).num_args(0..).trailing_var_arg(true).allow_hyphen_values(true).value_parser(clap::value_parser!(OsString)),
+            ),
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(line: &str) -> CommandLine {
+        parse(line.split(' ').map(Into::into)).unwrap()
+    }
+
+    #[test]
+    fn understands_commands_and_flags_on_either_side() {
+        assert_eq!(asked("skep").asked, Asked::Serve);
+        assert_eq!(
+            asked("skep local").asked,
+            Asked::Local(DEFAULT_STACK.into())
+        );
+        for line in [
+            "skep local my.yml --port 9000",
+            "skep --port 9000 local my.yml",
+        ] {
+            let parsed = asked(line);
+            assert_eq!(parsed.asked, Asked::Local("my.yml".into()), "{line}");
+            assert_eq!(
+                parsed.flags,
+                HashMap::from([("port".to_owned(), "9000".to_owned())]),
+                "{line}"
+            );
+        }
+        assert_eq!(
+            asked("skep watchdog -version").asked,
+            Asked::Watchdog(vec!["-version".into()])
+        );
+    }
+
+    #[test]
+    fn the_help_lists_every_setting() {
+        let help = command().render_long_help().to_string();
+        for setting in SETTINGS {
+            assert!(
+                help.contains(&format!("--{}", setting.flag)) && help.contains(setting.env),
+                "{}",
+                setting.flag
+            );
+        }
+    }
+}

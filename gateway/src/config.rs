@@ -1,0 +1,488 @@
+//! Every setting: one row each, read from flag or environment, all mistakes reported at once. Nothing else reads the environment.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::discovery::swarm::engine::DockerHost;
+use crate::duration;
+use crate::function::is_name;
+
+/// One setting, as `--help`, `skep config` and docs/configuration.md show it.
+pub struct Setting {
+    /// The long flag, without dashes.
+    pub flag: &'static str,
+    /// The environment variable.
+    pub env: &'static str,
+    /// What holds when nothing is said.
+    pub default: &'static str,
+    /// What it does.
+    pub help: &'static str,
+}
+
+/// Every setting there is.
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "bind",
+        "bind_address",
+        "0.0.0.0",
+        "address to listen on (`skep local`: 127.0.0.1)",
+    ),
+    setting(
+        "port",
+        "port",
+        "8080",
+        "port for calls and the management API; 0 takes a free one",
+    ),
+    setting(
+        "metrics-port",
+        "metrics_port",
+        "8082",
+        "port for /metrics, /healthz and /readyz alone, or `off` (`skep local`: off)",
+    ),
+    setting(
+        "network",
+        "network",
+        "functions",
+        "overlay network that calls are routed on",
+    ),
+    setting(
+        "docker-host",
+        "DOCKER_HOST",
+        "unix:///var/run/docker.sock",
+        "the Swarm manager's engine: unix:///path or tcp://host:port",
+    ),
+    setting(
+        "namespace",
+        "function_namespace",
+        "openfaas-fn",
+        "namespace that a function's name may leave out",
+    ),
+    setting(
+        "require-label",
+        "require_label",
+        "false",
+        "true: only services that opt in by label are functions",
+    ),
+    setting(
+        "upstream-timeout",
+        "upstream_timeout",
+        "60s",
+        "from a request to the head of the function's answer; label skep.timeout overrides",
+    ),
+    setting(
+        "idle-timeout",
+        "idle_timeout",
+        "60s",
+        "between two chunks of an answer; label skep.idle-timeout overrides",
+    ),
+    setting(
+        "connect-timeout",
+        "connect_timeout",
+        "250ms",
+        "to connect to one replica, before the next is tried",
+    ),
+    setting(
+        "patience",
+        "patience",
+        "10s",
+        "how long a call waits for a replica that is on its way",
+    ),
+    setting(
+        "read-timeout",
+        "read_timeout",
+        "60s",
+        "for a request's head to arrive, and for a connection to lie idle",
+    ),
+    setting(
+        "max-header-bytes",
+        "max_header_bytes",
+        "65536",
+        "bytes that a request's head may have (431 past that)",
+    ),
+    setting(
+        "drain-timeout",
+        "drain_timeout",
+        "60s",
+        "after TERM: how long running calls may take to finish",
+    ),
+    setting(
+        "workers",
+        "workers",
+        "0",
+        "threads that carry calls; 0: one for each processor",
+    ),
+    setting("log-format", "log_format", "text", "text or json"),
+    setting(
+        "log-level",
+        "log_level",
+        "info",
+        "error, warn, info, debug, or a filter such as skep=debug",
+    ),
+];
+
+const fn setting(
+    flag: &'static str,
+    env: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting {
+        flag,
+        env,
+        default,
+        help,
+    }
+}
+
+/// Which program the settings are for: local use has other defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The gateway of a Swarm.
+    Swarm,
+    /// Functions as local processes.
+    Local,
+}
+
+impl Mode {
+    /// The default of a setting in this mode: a laptop's functions are not for its neighbours.
+    fn default(self, setting: &Setting) -> &'static str {
+        match (self, setting.flag) {
+            (Mode::Local, "bind") => "127.0.0.1",
+            (Mode::Local, "metrics-port") => "off",
+            _ => setting.default,
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The effective configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Address to listen on.
+    pub bind: IpAddr,
+    /// Port for calls.
+    pub port: u16,
+    /// Port for metrics, if any.
+    pub metrics_port: Option<u16>,
+    /// Overlay network to route on.
+    pub network: String,
+    /// The manager's engine.
+    pub docker_host: DockerHost,
+    /// Namespace that names may leave out.
+    pub namespace: String,
+    /// Whether services must opt in.
+    pub require_label: bool,
+    /// To the response head.
+    pub upstream_timeout: Duration,
+    /// Between two chunks.
+    pub idle_timeout: Duration,
+    /// To connect to one endpoint.
+    pub connect_timeout: Duration,
+    /// For a copy that is on its way.
+    pub patience: Duration,
+    /// For a request head.
+    pub read_timeout: Duration,
+    /// Bytes of a request head.
+    pub max_header_bytes: usize,
+    /// For running calls after TERM.
+    pub drain_timeout: Duration,
+    /// Threads that carry calls.
+    pub workers: usize,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Which log lines there are.
+    pub log_level: String,
+}
+
+/// A setting's effective value and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The environment variable's name.
+    pub env: &'static str,
+    /// The value, secrets masked.
+    pub value: String,
+    /// `flag`, `environment` or `default`.
+    pub source: &'static str,
+}
+
+impl Config {
+    /// Reads the configuration from flags and environment.
+    ///
+    /// # Errors
+    /// Every mistake, a line each, that names the setting and says what it takes.
+    pub fn read(
+        mode: Mode,
+        flags: &HashMap<String, String>,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<String>> {
+        let mut reader = Reader {
+            mode,
+            flags,
+            env,
+            mistakes: Vec::new(),
+        };
+        let config = reader.config();
+        if reader.mistakes.is_empty() {
+            Ok(config)
+        } else {
+            Err(reader.mistakes)
+        }
+    }
+
+    /// Every setting as `skep config` shows it.
+    #[must_use]
+    pub fn show(
+        mode: Mode,
+        flags: &HashMap<String, String>,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Vec<Shown> {
+        let show = |setting: &'static Setting| {
+            let (value, source) = lookup(mode, flags, &env, setting);
+            Shown {
+                env: setting.env,
+                value: masked(&value),
+                source,
+            }
+        };
+        SETTINGS.iter().map(show).collect()
+    }
+}
+
+fn lookup(
+    mode: Mode,
+    flags: &HashMap<String, String>,
+    env: &impl Fn(&str) -> Option<String>,
+    setting: &Setting,
+) -> (String, &'static str) {
+    if let Some(value) = flags.get(setting.flag) {
+        return (value.clone(), "flag");
+    }
+    match env(setting.env) {
+        Some(value) if !value.is_empty() => (value, "environment"),
+        _ => (mode.default(setting).to_owned(), "default"),
+    }
+}
+
+/// Hides the password of an address that has one.
+fn masked(value: &str) -> String {
+    let hidden = value.split_once("://").and_then(|(scheme, rest)| {
+        let (user, host) = rest.rsplit_once('@')?;
+        let user = user.split_once(':').map_or(user, |(name, _)| name);
+        Some(format!("{scheme}://{user}:***@{host}"))
+    });
+    hidden.unwrap_or_else(|| value.to_owned())
+}
+
+struct Reader<'a, E> {
+    mode: Mode,
+    flags: &'a HashMap<String, String>,
+    env: E,
+    mistakes: Vec<String>,
+}
+
+impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
+    fn config(&mut self) -> Config {
+        Config {
+            bind: self.get("bind", |text| {
+                text.parse()
+                    .map_err(|_| "write an IP address such as 0.0.0.0 or ::")
+            }),
+            port: self.get("port", |text| {
+                text.parse().map_err(|_| "write a port from 0 to 65535")
+            }),
+            metrics_port: self.get("metrics-port", |text| match text {
+                "off" => Ok(None),
+                text => text
+                    .parse()
+                    .map(Some)
+                    .map_err(|_| "write a port from 0 to 65535, or off"),
+            }),
+            network: self.get("network", |text| {
+                network_name(text).ok_or("write a network's name or id")
+            }),
+            docker_host: self.get("docker-host", DockerHost::parse),
+            namespace: self.get("namespace", |text| {
+                if is_name(text) {
+                    Ok(text.to_owned())
+                } else {
+                    Err("write a name")
+                }
+            }),
+            require_label: self.get("require-label", |text| {
+                text.parse().map_err(|_| "write true or false")
+            }),
+            upstream_timeout: self.get("upstream-timeout", positive),
+            idle_timeout: self.get("idle-timeout", positive),
+            connect_timeout: self.get("connect-timeout", positive),
+            patience: self.get("patience", duration::parse),
+            read_timeout: self.get("read-timeout", positive),
+            max_header_bytes: self.get("max-header-bytes", |text| match text.parse() {
+                Ok(bytes @ 8192..=1_048_576) => Ok(bytes),
+                _ => Err("write a number of bytes from 8192 to 1048576"),
+            }),
+            drain_timeout: self.get("drain-timeout", duration::parse),
+            workers: self.get("workers", |text| match text.parse() {
+                Ok(0) => Ok(std::thread::available_parallelism().map_or(1, Into::into)),
+                Ok(count @ 1..=256) => Ok(count),
+                _ => Err("write a number from 0 to 256"),
+            }),
+            log_format: self.get("log-format", |text| match text {
+                "text" => Ok(LogFormat::Text),
+                "json" => Ok(LogFormat::Json),
+                _ => Err("write text or json"),
+            }),
+            log_level: self.get("log-level", |text| {
+                match text.parse::<tracing_subscriber::EnvFilter>() {
+                    Ok(_) => Ok(text.to_owned()),
+                    Err(_) => Err("write error, warn, info, debug or trace"),
+                }
+            }),
+        }
+    }
+
+    /// The value of a setting. A mistake is noted, and the default stands in until all mistakes are reported.
+    fn get<T, W: Display>(&mut self, flag: &str, parse: impl Fn(&str) -> Result<T, W>) -> T {
+        let setting = SETTINGS
+            .iter()
+            .find(|setting| setting.flag == flag)
+            .expect("every setting has its row");
+        let (value, source) = lookup(self.mode, self.flags, &self.env, setting);
+        parse(&value).unwrap_or_else(|why| {
+            let name = if source == "flag" {
+                format!("--{flag}")
+            } else {
+                setting.env.to_owned()
+            };
+            self.mistakes
+                .push(format!("{name}={}: {why}", masked(&value)));
+            let default = self.mode.default(setting);
+            parse(default).unwrap_or_else(|_| unreachable!("the default of {flag} is valid"))
+        })
+    }
+}
+
+fn positive(text: &str) -> Result<Duration, String> {
+    duration::parse(text).and_then(|time| {
+        if time.is_zero() {
+            Err("must be more than nothing".to_owned())
+        } else {
+            Ok(time)
+        }
+    })
+}
+
+/// A name that can stand in a URL as it is.
+fn network_name(text: &str) -> Option<String> {
+    let fits = !text.is_empty()
+        && text.len() <= 128
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    fits.then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(
+        mode: Mode,
+        flags: &[(&str, &str)],
+        env: &[(&str, &str)],
+    ) -> Result<Config, Vec<String>> {
+        let flags = flags
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        Config::read(mode, &flags, |name| {
+            env.iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn works_without_a_word() {
+        let config = read(Mode::Swarm, &[], &[]).unwrap();
+        assert_eq!(
+            (config.port, config.metrics_port, config.network.as_str()),
+            (8080, Some(8082), "functions")
+        );
+        assert!(config.workers >= 1);
+        let local = read(Mode::Local, &[], &[]).unwrap();
+        assert!(local.bind.is_loopback() && local.metrics_port.is_none());
+    }
+
+    #[test]
+    fn a_flag_beats_the_environment() {
+        let config = read(
+            Mode::Swarm,
+            &[("port", "1")],
+            &[("port", "2"), ("upstream_timeout", "5m")],
+        )
+        .unwrap();
+        assert_eq!(
+            (config.port, config.upstream_timeout),
+            (1, Duration::from_secs(300))
+        );
+    }
+
+    #[test]
+    fn reports_every_mistake_at_once() {
+        let wrong = [
+            ("port", "http"),
+            ("upstream_timeout", "soon"),
+            ("DOCKER_HOST", "here"),
+            ("log_format", "xml"),
+            ("network", "a/b"),
+            ("log_level", "a=b=c"),
+        ];
+        let mistakes = read(Mode::Swarm, &[("idle-timeout", "0")], &wrong).unwrap_err();
+        assert_eq!(mistakes.len(), 7, "{mistakes:?}");
+        for name in [
+            "port=http",
+            "upstream_timeout=soon",
+            "DOCKER_HOST=here",
+            "log_format=xml",
+            "network=a/b",
+            "--idle-timeout=0",
+            "log_level=",
+        ] {
+            assert!(
+                mistakes.iter().any(|line| line.starts_with(name)),
+                "{name} in {mistakes:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn shows_where_a_value_comes_from_and_hides_secrets() {
+        let env =
+            |name: &str| (name == "DOCKER_HOST").then(|| "tcp://me:hunter2@proxy:2375".to_owned());
+        let shown = Config::show(
+            Mode::Swarm,
+            &HashMap::from([("port".to_owned(), "1".to_owned())]),
+            env,
+        );
+        let of = |env| shown.iter().find(|shown| shown.env == env).unwrap();
+        assert_eq!(
+            (
+                of("port").source,
+                of("network").source,
+                of("DOCKER_HOST").source
+            ),
+            ("flag", "default", "environment")
+        );
+        assert_eq!(of("DOCKER_HOST").value, "tcp://me:***@proxy:2375");
+    }
+}

@@ -1,0 +1,188 @@
+//! What changed in the world: hints say when to look, listings say what is true.
+
+pub mod local;
+pub mod swarm;
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::metrics::Metrics;
+use crate::probe::Prober;
+use crate::table::{Listing, Table, TableWriter};
+
+/// How long a settled world may go without a listing: the repair of a lost event.
+const SETTLED_PAUSE: Duration = Duration::from_secs(5);
+/// The pause between listings while something changes.
+const CHANGING_PAUSE: Duration = Duration::from_millis(100);
+/// The same when the change does not come to an end, such as a task that cannot be placed.
+const STUCK_PAUSE: Duration = Duration::from_millis(250);
+/// When a change counts as stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
+/// The pause after a listing that failed: soon enough to be back within two seconds.
+const FAILED_PAUSE: Duration = Duration::from_millis(500);
+/// The least pause between two listings, whatever the hints say.
+const LEAST_PAUSE: Duration = Duration::from_millis(20);
+
+/// Somebody who knows which functions there are.
+pub trait Provider: Send + Sync + 'static {
+    /// Returns when something may have changed; hints may be early, late or too many.
+    fn changed(&self) -> impl Future<Output = ()> + Send;
+
+    /// Lists everything.
+    fn list(&self) -> impl Future<Output = Result<Listing, Unlisted>> + Send;
+}
+
+/// Why a listing failed: a sentence that says what is wrong and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unlisted(pub String);
+
+/// How fresh the table is.
+#[derive(Clone, Default)]
+pub struct Freshness(Arc<Mutex<Fresh>>);
+
+#[derive(Default)]
+struct Fresh {
+    listed: Option<Instant>,
+    trouble: Option<Unlisted>,
+}
+
+impl Freshness {
+    /// How long ago the last good listing was; `None` before the first.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        self.lock().listed.map(|at| at.elapsed())
+    }
+
+    /// Why the latest listing failed, if it did.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.lock()
+            .trouble
+            .as_ref()
+            .map(|unlisted| unlisted.0.clone())
+    }
+
+    /// Whether nothing was listed so far and nothing went wrong: the first listing is on its way.
+    #[must_use]
+    pub fn is_first_listing_due(&self) -> bool {
+        let fresh = self.lock();
+        fresh.listed.is_none() && fresh.trouble.is_none()
+    }
+
+    fn record(&self, result: Result<(), Unlisted>) {
+        let mut fresh = self.lock();
+        let old = fresh.trouble.take();
+        match result {
+            Ok(()) => {
+                if old.is_some() || fresh.listed.is_none() {
+                    tracing::info!("discovery: listing works");
+                }
+                fresh.listed = Some(Instant::now());
+            }
+            Err(unlisted) => {
+                if old.as_ref() != Some(&unlisted) {
+                    tracing::warn!("discovery: {}", unlisted.0);
+                }
+                fresh.trouble = Some(unlisted);
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Fresh> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the loop works with.
+pub struct Discovery<P> {
+    /// Who knows.
+    pub provider: P,
+    /// Where it is published.
+    pub writer: TableWriter,
+    /// The same table, for its upkeep.
+    pub table: Table,
+    /// Who speaks to new endpoints first.
+    pub prober: Prober,
+    /// What `/readyz` says.
+    pub freshness: Freshness,
+    /// Counts of listings.
+    pub metrics: Arc<Metrics>,
+    /// A call just failed to connect: look now.
+    pub nudge: Arc<Notify>,
+}
+
+impl<P: Provider> Discovery<P> {
+    /// Lists, publishes, waits; for ever. A failed listing leaves the last table in place.
+    pub async fn run(mut self) {
+        let mut changing_since: Option<Instant> = None;
+        loop {
+            let began = Instant::now();
+            let listed = self.provider.list().await;
+            self.metrics.listed(began.elapsed(), listed.is_ok());
+            let pause = match listed {
+                Ok(listing) => {
+                    let settled = listing.settled;
+                    self.publish(listing);
+                    changing_since = if settled {
+                        None
+                    } else {
+                        changing_since.or(Some(began))
+                    };
+                    pause(changing_since.map(|since| since.elapsed()))
+                }
+                Err(unlisted) => {
+                    self.freshness.record(Err(unlisted));
+                    FAILED_PAUSE
+                }
+            };
+            tokio::time::sleep(LEAST_PAUSE).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause.saturating_sub(LEAST_PAUSE)) => {}
+                () = self.provider.changed() => {}
+                () = self.nudge.notified() => {}
+            }
+        }
+    }
+
+    fn publish(&mut self, listing: Listing) {
+        for endpoint in self.writer.publish(listing) {
+            self.prober.watch(endpoint);
+        }
+        for function in self.table.snapshot().functions() {
+            for endpoint in &function.endpoints {
+                endpoint.sweep();
+            }
+        }
+        self.freshness.record(Ok(()));
+    }
+}
+
+/// How long to wait before the next listing, given for how long things have been changing. Pure.
+fn pause(changing_for: Option<Duration>) -> Duration {
+    match changing_for {
+        None => SETTLED_PAUSE,
+        Some(long) if long > STUCK_AFTER => STUCK_PAUSE,
+        Some(_) => CHANGING_PAUSE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_often_while_things_change_and_never_slower_than_promised() {
+        assert_eq!(pause(None), Duration::from_secs(5));
+        assert_eq!(
+            pause(Some(Duration::from_secs(1))),
+            Duration::from_millis(100)
+        );
+        assert_eq!(
+            pause(Some(Duration::from_secs(3600))),
+            Duration::from_millis(250)
+        );
+    }
+}

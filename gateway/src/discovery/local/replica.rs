@@ -1,0 +1,242 @@
+//! One replica of a local function: a watchdog process behind a listener of ours, started again when it dies.
+
+use std::fmt::Display;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use super::stack::StackFunction;
+
+/// What a function's environment takes over from ours; the rest is the gateway's own business.
+const INHERITED: [&str; 7] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+];
+/// Pauses before a watchdog that died is started again.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A watchdog that lived so long did not die of its configuration.
+const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+/// How long a watchdog may finish its calls after TERM.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Between leaving the table and TERM: the table is published within milliseconds.
+const LEAVE_FIRST: Duration = Duration::from_millis(200);
+/// The longest piece of a log line that is kept together.
+const LINE_MAX: u64 = 8192;
+
+/// A running replica; [`Replica::stop`] ends it, and so does dropping it, less politely.
+pub struct Replica {
+    /// The name of this copy.
+    pub id: Arc<str>,
+    /// Where it listens.
+    pub socket: SocketAddr,
+    running: watch::Receiver<bool>,
+    stop: watch::Sender<bool>,
+    supervisor: JoinHandle<()>,
+}
+
+/// What it takes to start the watchdog, again and again.
+struct Recipe {
+    name: String,
+    listener: TcpListener,
+    folder: PathBuf,
+    environment: Vec<(String, String)>,
+}
+
+impl Replica {
+    /// Starts a replica in `folder`; its lock file lies in `lock_dir`. `changed` is told when it comes or goes.
+    ///
+    /// # Errors
+    /// When no port or folder is to be had.
+    pub fn start(
+        name: &str,
+        number: usize,
+        function: &StackFunction,
+        folder: &Path,
+        lock_dir: &Path,
+        changed: Arc<Notify>,
+    ) -> std::io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let socket = listener.local_addr()?;
+        std::fs::create_dir_all(lock_dir)?;
+        let recipe = Recipe {
+            name: name.to_owned(),
+            listener,
+            folder: folder.to_owned(),
+            environment: environment(function, lock_dir),
+        };
+        let (running_now, running) = watch::channel(false);
+        let (stop, stopped) = watch::channel(false);
+        let supervisor = tokio::spawn(supervise(recipe, running_now, stopped, changed));
+        Ok(Self {
+            id: format!("{name}.{number}:{}", socket.port()).into(),
+            socket,
+            running,
+            stop,
+            supervisor,
+        })
+    }
+
+    /// Whether its watchdog runs now.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        *self.running.borrow()
+    }
+
+    /// Ends it: TERM, time to finish its calls, KILL. It must have left the table's source before.
+    pub async fn stop(self) {
+        tokio::time::sleep(LEAVE_FIRST).await;
+        self.stop.send_replace(true);
+        // A supervisor that panicked has dropped its child, and the child's lifeline with it.
+        let _ = self.supervisor.await;
+    }
+}
+
+fn environment(function: &StackFunction, lock_dir: &Path) -> Vec<(String, String)> {
+    let inherited = INHERITED
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
+    let mut environment: Vec<_> = inherited.collect();
+    environment.extend(function.spec.env_vars.clone());
+    environment.extend(
+        function
+            .spec
+            .env_process
+            .clone()
+            .map(|fprocess| ("fprocess".to_owned(), fprocess)),
+    );
+    for (name, value) in [("skep_inherit", "stdin"), ("skep_workers", "1")] {
+        environment.push((name.to_owned(), value.to_owned()));
+    }
+    environment.push(("skep_lock_dir".to_owned(), lock_dir.display().to_string()));
+    environment
+}
+
+async fn supervise(
+    recipe: Recipe,
+    running: watch::Sender<bool>,
+    mut stopped: watch::Receiver<bool>,
+    changed: Arc<Notify>,
+) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let began = Instant::now();
+        match recipe.spawn() {
+            Ok(mut child) => {
+                running.send_replace(true);
+                changed.notify_one();
+                let ended = tokio::select! {
+                    status = child.wait() => Some(describe(status)),
+                    _ = stopped.wait_for(|stop| *stop) => None,
+                };
+                let Some(ended) = ended else {
+                    return terminate(child).await;
+                };
+                running.send_replace(false);
+                changed.notify_one();
+                tracing::warn!(
+                    function = recipe.name,
+                    "watchdog ended ({ended}); starting it again in {pause:?}"
+                );
+            }
+            Err(error) => tracing::error!(
+                function = recipe.name,
+                "watchdog cannot be started: {error}"
+            ),
+        }
+        if began.elapsed() > HEALTHY_AFTER {
+            pause = FIRST_PAUSE;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+impl Recipe {
+    /// Our own executable as a watchdog: the listener is its stdin, and its stdout is its lifeline, because the pipe's
+    /// other end closes with us however we end.
+    fn spawn(&self) -> std::io::Result<Child> {
+        let mut child = Command::new("/proc/self/exe")
+            .arg("watchdog")
+            .stdin(Stdio::from(OwnedFd::from(self.listener.try_clone()?)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .current_dir(&self.folder)
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .spawn()?;
+        if let Some(stdout) = child.stdout.take() {
+            tokio::spawn(pass_on(stdout, self.name.clone()));
+        }
+        if let Some(stderr) = child.stderr.take() {
+            tokio::spawn(pass_on(stderr, self.name.clone()));
+        }
+        Ok(child)
+    }
+}
+
+async fn terminate(mut child: Child) {
+    signal(&child, Signal::TERM);
+    if tokio::time::timeout(DRAIN, child.wait()).await.is_err() {
+        signal(&child, Signal::KILL);
+        let _ = child.wait().await;
+    }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let pid = child
+        .id()
+        .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    if let Some(pid) = pid {
+        // It may have ended this very moment.
+        let _ = kill_process_group(pid, signal);
+    }
+}
+
+fn describe(status: std::io::Result<impl Display>) -> String {
+    status.map_or_else(|error| error.to_string(), |status| status.to_string())
+}
+
+/// Copies a log to our own, each line behind the function's name.
+async fn pass_on(from: impl AsyncRead + Unpin, name: String) {
+    let mut from = BufReader::new(from);
+    let mut to = tokio::io::stderr();
+    let prefix = format!("{name} | ");
+    let mut line = prefix.clone().into_bytes();
+    while matches!(
+        (&mut from)
+            .take(LINE_MAX)
+            .read_until(b'\n', &mut line)
+            .await,
+        Ok(1..)
+    ) {
+        if line.last() != Some(&b'\n') {
+            line.push(b'\n');
+        }
+        if to.write_all(&line).await.is_err() {
+            // Nobody reads our log any more; the function's must flow on all the same.
+            let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
+            return;
+        }
+        line.truncate(prefix.len());
+    }
+}

@@ -1,0 +1,370 @@
+//! The stack file (wire contract §7.3) → functions to run as local processes. All mistakes at once.
+
+mod file;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use self::file::{EnvironmentFile, FunctionPart, ResourcePart, Scalar, StackFile, substitute};
+use crate::function::{FunctionName, Limits, Resources, Spec};
+
+/// Names a server that already runs, instead of a command.
+const UPSTREAM: &str = "skep.upstream";
+/// Names a program without which the function is skipped instead of refused.
+const REQUIRES: &str = "skep.requires";
+/// The label that says how many copies a function starts with.
+const SCALE_MIN: &str = "com.openfaas.scale.min";
+/// The most copies of one function on one machine: a typing error shall not fill it with processes.
+const MAX_REPLICAS: usize = 64;
+/// A stack file longer than this is something else.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// A stack file, understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stack {
+    /// What to run, by name.
+    pub functions: BTreeMap<FunctionName, StackFunction>,
+    /// What is left out, each with the reason.
+    pub skipped: BTreeMap<FunctionName, String>,
+}
+
+/// One function to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackFunction {
+    /// How it is run.
+    pub run: Run,
+    /// What the management API says of it.
+    pub spec: Spec,
+    /// Its own limits.
+    pub limits: Limits,
+}
+
+/// How a function is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// As processes of ours, behind watchdogs.
+    Command {
+        /// How many.
+        replicas: usize,
+        /// Where: its handler's folder, or the stack file's.
+        folder: PathBuf,
+    },
+    /// It runs already, at this `host:port`.
+    Upstream(String),
+}
+
+impl Stack {
+    /// Reads a stack file; `env` fills `${NAME}` and `${NAME:-default}` in.
+    ///
+    /// # Errors
+    /// Every mistake, a line each.
+    pub fn load(file: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<String>> {
+        let text = read_bounded(file).map_err(|why| vec![why])?;
+        let folder = file
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        Self::parse(&substitute(&text, &env), folder, &env).map_err(|mistakes| {
+            mistakes
+                .iter()
+                .map(|mistake| format!("{}: {mistake}", file.display()))
+                .collect()
+        })
+    }
+
+    fn parse(
+        text: &str,
+        folder: &Path,
+        env: &impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<String>> {
+        let parsed: StackFile = serde_saphyr::from_str(text)
+            .map_err(|error| vec![format!("not a stack file: {error}")])?;
+        let mut mistakes = Vec::new();
+        if let Some(provider) = parsed
+            .provider
+            .filter(|provider| provider.name != "openfaas")
+        {
+            mistakes.push(format!(
+                "provider.name is '{}', and must be openfaas",
+                provider.name
+            ));
+        }
+        let mut stack = Self::default();
+        for (name, part) in parsed.functions {
+            match function(&name, part, folder, env) {
+                Ok((name, Ok(function))) => drop(stack.functions.insert(name, function)),
+                Ok((name, Err(skip))) => drop(stack.skipped.insert(name, skip)),
+                Err(why) => mistakes.push(format!("function '{name}': {why}")),
+            }
+        }
+        if stack.functions.is_empty() && stack.skipped.is_empty() && mistakes.is_empty() {
+            mistakes.push("it names no function".to_owned());
+        }
+        if mistakes.is_empty() {
+            Ok(stack)
+        } else {
+            Err(mistakes)
+        }
+    }
+}
+
+fn read_bounded(file: &Path) -> Result<String, String> {
+    let wrong = |error: std::io::Error| format!("cannot read {}: {error}", file.display());
+    if std::fs::metadata(file).map_err(wrong)?.len() > MAX_BYTES {
+        return Err(format!(
+            "{} is larger than {MAX_BYTES} bytes: that is no stack file",
+            file.display()
+        ));
+    }
+    std::fs::read_to_string(file).map_err(wrong)
+}
+
+/// A function, or the reason why it is skipped on this machine.
+type Wanted = Result<StackFunction, String>;
+
+fn function(
+    name: &str,
+    part: FunctionPart,
+    folder: &Path,
+    env: &impl Fn(&str) -> Option<String>,
+) -> Result<(FunctionName, Wanted), String> {
+    let name = FunctionName::new(name).map_err(|error| error.to_string())?;
+    let annotations = texts(part.annotations);
+    let labels = texts(part.labels);
+    let home = part
+        .handler
+        .as_ref()
+        .map_or_else(|| folder.to_owned(), |handler| folder.join(handler));
+    let home = if home.is_dir() {
+        home
+    } else {
+        folder.to_owned()
+    };
+    if let Some(program) = annotations.get(REQUIRES)
+        && find_program(program, &home, env("PATH").as_deref()).is_none()
+    {
+        return Ok((name, Err(format!("{program} is not on this machine"))));
+    }
+    let mut env_vars = BTreeMap::new();
+    for file in &part.environment_file {
+        let text = read_bounded(&folder.join(file))?;
+        let more: EnvironmentFile =
+            serde_saphyr::from_str(&text).map_err(|error| format!("{file}: {error}"))?;
+        env_vars.extend(texts(more.environment));
+    }
+    // faas-cli's precedence: the files over the stack file (wire contract §7.3).
+    for (name, value) in texts(part.environment) {
+        env_vars.entry(name).or_insert(value);
+    }
+    let env_process = part.fprocess.or_else(|| env_vars.remove("fprocess"));
+    let run = match annotations.get(UPSTREAM) {
+        Some(url) => Run::Upstream(upstream(url)?),
+        None => command(
+            env_process.as_deref(),
+            &labels,
+            home,
+            env("PATH").as_deref(),
+        )?,
+    };
+    let limits = Limits::read(
+        |label| labels.get(label).map(String::as_str),
+        |label, why| {
+            tracing::warn!(function = %name, label, "label ignored: {why}");
+        },
+    );
+    let spec = Spec {
+        image: part.image,
+        env_process,
+        env_vars,
+        constraints: part.constraints,
+        secrets: part.secrets,
+        labels,
+        annotations,
+        limits: resources(part.limits),
+        requests: resources(part.requests),
+        read_only: part.readonly_root_filesystem,
+        created_at: None,
+    };
+    Ok((name, Ok(StackFunction { run, spec, limits })))
+}
+
+fn command(
+    fprocess: Option<&str>,
+    labels: &BTreeMap<String, String>,
+    folder: PathBuf,
+    path: Option<&str>,
+) -> Result<Run, String> {
+    let fprocess = fprocess.ok_or("no fprocess: say which command to run, or name a running server with the annotation skep.upstream")?;
+    let program = fprocess
+        .split_whitespace()
+        .next()
+        .ok_or("fprocess is empty")?;
+    if find_program(program, &folder, path).is_none() {
+        return Err(format!(
+            "the command '{program}' was not found in {} or on PATH",
+            folder.display()
+        ));
+    }
+    let replicas = match labels.get(SCALE_MIN).map(|text| text.parse::<usize>()) {
+        None | Some(Ok(0)) => 1,
+        Some(Ok(count @ ..=MAX_REPLICAS)) => count,
+        Some(_) => {
+            return Err(format!(
+                "label {SCALE_MIN}: write a number from 1 to {MAX_REPLICAS}"
+            ));
+        }
+    };
+    Ok(Run::Command { replicas, folder })
+}
+
+/// `http://host:port` → `host:port`.
+fn upstream(url: &str) -> Result<String, String> {
+    let wrong = || format!("annotation {UPSTREAM}: '{url}' is not like http://127.0.0.1:9000");
+    let authority = url
+        .strip_prefix("http://")
+        .map(|rest| rest.trim_end_matches('/'))
+        .ok_or_else(wrong)?;
+    let parsed: hyper::http::uri::Authority = authority.parse().map_err(|_| wrong())?;
+    let port = parsed.port_u16().unwrap_or(80);
+    if authority.contains('@') {
+        Err(wrong())
+    } else {
+        Ok(format!("{}:{port}", parsed.host()))
+    }
+}
+
+/// A program with a slash in its name is looked for in the folder, another on PATH.
+fn find_program(program: &str, folder: &Path, path: Option<&str>) -> Option<PathBuf> {
+    let is_program = |file: &PathBuf| {
+        std::fs::metadata(file)
+            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    if program.contains('/') {
+        return Some(folder.join(program)).filter(is_program);
+    }
+    std::env::split_paths(path?)
+        .map(|entry| entry.join(program))
+        .find(is_program)
+}
+
+fn texts(map: BTreeMap<String, Scalar>) -> BTreeMap<String, String> {
+    map.into_iter()
+        .map(|(name, value)| (name, value.into()))
+        .collect()
+}
+
+fn resources(part: Option<ResourcePart>) -> Resources {
+    part.map(|part| Resources {
+        memory: part.memory.map(Into::into),
+        cpu: part.cpu.map(Into::into),
+    })
+    .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(name: &str) -> Option<String> {
+        match name {
+            "PATH" => Some("/bin:/usr/bin".to_owned()),
+            "WHO" => Some("me".to_owned()),
+            _ => None,
+        }
+    }
+
+    fn parse(text: &str) -> Result<Stack, Vec<String>> {
+        Stack::parse(&substitute(text, &env), Path::new("/tmp"), &env)
+    }
+
+    #[test]
+    fn reads_what_clients_write() {
+        let stack = parse(
+            "version: 1.0\nprovider:\n  name: openfaas\n  gateway: http://127.0.0.1:8080\nfunctions:\n  cat:\n    lang: dockerfile\n    handler: ./none\n    image: skep/cat\n    \
+             fprocess: cat\n    environment:\n      write_debug: true\n      who: ${WHO}\n      level: ${LEVEL:-low}\n      n: 3\n    labels:\n      com.openfaas.scale.min: 2\n      \
+             skep.timeout: 5s\n    limits:\n      memory: 40Mi\n    build_args:\n      X: y\n",
+        )
+        .unwrap();
+        let cat = stack.functions.values().next().unwrap();
+        assert_eq!(
+            cat.run,
+            Run::Command {
+                replicas: 2,
+                folder: "/tmp".into()
+            }
+        );
+        let vars: Vec<_> = cat
+            .spec
+            .env_vars
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        assert_eq!(vars, ["level=low", "n=3", "who=me", "write_debug=true"]);
+        assert_eq!(cat.limits.timeout.unwrap().as_secs(), 5);
+        assert_eq!(cat.spec.limits.memory.as_deref(), Some("40Mi"));
+    }
+
+    #[test]
+    fn an_upstream_needs_no_command() {
+        let stack = parse(
+            "functions:\n  there:\n    annotations:\n      skep.upstream: http://localhost:9000/\n",
+        )
+        .unwrap();
+        assert_eq!(
+            stack.functions.values().next().unwrap().run,
+            Run::Upstream("localhost:9000".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_function_whose_runtime_is_missing_is_skipped_with_a_reason() {
+        let stack = parse("functions:\n  x:\n    fprocess: nosuch run\n    annotations:\n      skep.requires: nosuch\n").unwrap();
+        assert_eq!(
+            stack.skipped.values().next().unwrap(),
+            "nosuch is not on this machine"
+        );
+        assert!(stack.functions.is_empty());
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        let mistakes = parse(
+            "provider:\n  name: lambda\nfunctions:\n  a/b:\n    fprocess: cat\n  none:\n    image: x\n  missing:\n    fprocess: nosuchcommand -x\n  up:\n    \
+             annotations:\n      skep.upstream: ftp://x\n  many:\n    fprocess: cat\n    labels:\n      com.openfaas.scale.min: 1000\n",
+        )
+        .unwrap_err();
+        assert_eq!(mistakes.len(), 6, "{mistakes:?}");
+        for part in [
+            "must be openfaas",
+            "'a/b'",
+            "no fprocess",
+            "'nosuchcommand' was not found",
+            "skep.upstream",
+            "from 1 to 64",
+        ] {
+            assert!(
+                mistakes.iter().any(|line| line.contains(part)),
+                "{part} in {mistakes:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_stack_file_is_refused_in_words() {
+        for text in [
+            "",
+            "hello",
+            "functions: 3",
+            "functions: {}",
+            "a: [1",
+            "functions:\n  x: [1]\n",
+        ] {
+            assert!(!parse(text).unwrap_err().is_empty(), "{text}");
+        }
+        assert!(
+            Stack::load(Path::new("/nosuch/stack.yml"), env).unwrap_err()[0]
+                .contains("cannot read /nosuch/stack.yml")
+        );
+    }
+}

@@ -1,0 +1,269 @@
+//! Functions on Docker Swarm: services with tasks on one network, read through the engine's API.
+
+pub mod engine;
+pub mod model;
+pub mod translate;
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bollard::Docker;
+use bollard::models::EventMessage;
+use bollard::query_parameters::EventsOptionsBuilder;
+use futures_util::StreamExt;
+use tokio::sync::Notify;
+
+use self::engine::{DockerHost, Engine, EngineError};
+use self::model::{Network, Service, Task};
+use self::translate::{Place, Warning};
+use super::{Provider, Unlisted};
+use crate::table::Listing;
+
+/// Only what runs or should: a task that was told to stop is not in the list, and so leaves the table at once.
+const TASKS: &str = "/tasks?filters=%7B%22desired-state%22%3A%5B%22running%22%5D%7D";
+/// How long the facts about the network are believed without asking again.
+const PLACE_LASTS: Duration = Duration::from_secs(5);
+/// A task that has been `starting` for so long waits for its health check: its container runs and can be dialled. Not sooner: a
+/// SYN to a container that is still being made is answered only when the kernel asks for its address again, a second later.
+const HEALTH_CHECK_AFTER: Duration = Duration::from_secs(3);
+/// Pauses between attempts to read events.
+const EVENTS_PAUSE: Duration = Duration::from_millis(500);
+/// The attribute that a task's container bears in events.
+const TASK_ATTRIBUTE: &str = "com.docker.swarm.task.id";
+
+/// The Swarm provider.
+pub struct Swarm {
+    engine: Engine,
+    network: String,
+    require_label: bool,
+    events: Arc<Events>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    place: Option<(Network, IpAddr, Instant)>,
+    starting_since: HashMap<String, Instant>,
+    warned: HashSet<Warning>,
+}
+
+/// What the event stream tells: that something changed, and which tasks' containers started on this engine.
+#[derive(Default)]
+struct Events {
+    changed: Notify,
+    started: Mutex<HashSet<String>>,
+}
+
+impl Swarm {
+    /// A provider that reads this engine and routes on this network. Starts to listen to events.
+    #[must_use]
+    pub fn start(host: DockerHost, network: String, require_label: bool) -> Self {
+        let events = Arc::new(Events::default());
+        tokio::spawn(listen(host.clone(), events.clone()));
+        Self {
+            engine: Engine::new(host),
+            network,
+            require_label,
+            events,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The network, and our own address on it.
+    async fn place(&self) -> Result<(Network, IpAddr), Unlisted> {
+        if let Some((network, address, at)) = &self.state().place
+            && at.elapsed() < PLACE_LASTS
+        {
+            return Ok((network.clone(), *address));
+        }
+        let name = &self.network;
+        let network: Network = self.engine.get(&format!("/networks/{name}")).await.map_err(|error| match error {
+            EngineError::Says(status, _) if status == 404 => {
+                Unlisted(format!("there is no network '{name}': docker network create --driver overlay --attachable {name}"))
+            }
+            other => self.unlisted(&other),
+        })?;
+        let own: Vec<IpAddr> = if_addrs::get_if_addrs()
+            .unwrap_or_default()
+            .iter()
+            .map(if_addrs::Interface::ip)
+            .collect();
+        let Some(address) = network.address_among(&own) else {
+            return Err(Unlisted(format!(
+                "this gateway is not attached to the network '{name}': start it with --network={name}, or docker network connect {name} <its container>"
+            )));
+        };
+        self.state().place = Some((network.clone(), address, Instant::now()));
+        Ok((network, address))
+    }
+
+    async fn read(&self) -> Result<(Vec<Service>, Vec<Task>), Unlisted> {
+        let (services, tasks) =
+            tokio::try_join!(self.engine.get("/services"), self.engine.get(TASKS))
+                .map_err(|error| self.unlisted(&error))?;
+        Ok((services, tasks))
+    }
+
+    fn unlisted(&self, error: &EngineError) -> Unlisted {
+        self.state().place = None;
+        let host = self.engine.host();
+        match error {
+            EngineError::Says(status, message) if message.contains("not a swarm manager") => {
+                Unlisted(format!(
+                    "the engine at {host} is no Swarm manager ({status}): run docker swarm init, or run the gateway on a manager"
+                ))
+            }
+            error => Unlisted(format!("the engine at {host} {error}")),
+        }
+    }
+
+    /// Notes since when each task has been starting, and returns those whose containers can be dialled.
+    fn started(&self, tasks: &[Task]) -> HashSet<String> {
+        let mut state = self.state();
+        let starting: HashSet<&str> = tasks
+            .iter()
+            .filter(|task| task.is_in_health_check())
+            .map(|task| task.id.as_str())
+            .collect();
+        state
+            .starting_since
+            .retain(|id, _| starting.contains(id.as_str()));
+        for id in &starting {
+            state
+                .starting_since
+                .entry((*id).to_owned())
+                .or_insert_with(Instant::now);
+        }
+        let waited = state
+            .starting_since
+            .iter()
+            .filter(|(_, since)| since.elapsed() >= HEALTH_CHECK_AFTER)
+            .map(|(id, _)| id.clone());
+        let mut seen = self
+            .events
+            .started
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|id| {
+            tasks
+                .iter()
+                .any(|task| task.id == *id && task.is_starting())
+        });
+        waited.chain(seen.iter().cloned()).collect()
+    }
+
+    /// Logs each warning once as long as its cause lasts.
+    fn warn(&self, warnings: Vec<Warning>) {
+        let warnings: HashSet<Warning> = warnings.into_iter().collect();
+        let mut state = self.state();
+        for (service, label, why) in warnings.difference(&state.warned) {
+            tracing::warn!(service, label, "label ignored: {why}");
+        }
+        state.warned = warnings;
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Provider for Swarm {
+    async fn changed(&self) {
+        self.events.changed.notified().await;
+    }
+
+    async fn list(&self) -> Result<Listing, Unlisted> {
+        let (network, own_address) = self.place().await?;
+        let (services, tasks) = self.read().await?;
+        let started = self.started(&tasks);
+        let is_started = |id: &str| started.contains(id);
+        let place = Place {
+            network: &network,
+            own_address,
+            require_label: self.require_label,
+            is_started: &is_started,
+        };
+        let (listing, warnings) = translate::listing(&services, &tasks, &place);
+        self.warn(warnings);
+        Ok(listing)
+    }
+}
+
+/// Reads events for ever, whatever happens to the engine.
+async fn listen(host: DockerHost, events: Arc<Events>) {
+    loop {
+        match connect(&host) {
+            Ok(docker) => read_events(&docker, &events).await,
+            Err(error) => tracing::debug!("no event stream from {host}: {error}"),
+        }
+        // Whatever happened while nobody listened is in the next listing.
+        events.changed.notify_one();
+        tokio::time::sleep(EVENTS_PAUSE).await;
+    }
+}
+
+fn connect(host: &DockerHost) -> Result<Docker, bollard::errors::Error> {
+    let seconds = 10;
+    match host {
+        DockerHost::Unix(path) => Docker::connect_with_unix(
+            &path.to_string_lossy(),
+            seconds,
+            bollard::API_DEFAULT_VERSION,
+        ),
+        DockerHost::Tcp(authority) => Docker::connect_with_http(
+            &format!("http://{authority}"),
+            seconds,
+            bollard::API_DEFAULT_VERSION,
+        ),
+    }
+}
+
+async fn read_events(docker: &Docker, events: &Events) {
+    let filters = HashMap::from([
+        ("type", vec!["service", "node", "network", "container"]),
+        (
+            "event",
+            vec![
+                "create",
+                "update",
+                "remove",
+                "start",
+                "die",
+                "health_status",
+                "connect",
+                "disconnect",
+            ],
+        ),
+    ]);
+    let mut stream =
+        std::pin::pin!(docker.events(Some(EventsOptionsBuilder::new().filters(&filters).build())));
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(event) => events.saw(event),
+            Err(error) => {
+                tracing::debug!("event stream ended: {error}");
+                return;
+            }
+        }
+    }
+}
+
+impl Events {
+    fn saw(&self, event: EventMessage) {
+        let attributes = event
+            .actor
+            .and_then(|actor| actor.attributes)
+            .unwrap_or_default();
+        if event.action.as_deref() == Some("start")
+            && let Some(task) = attributes.get(TASK_ATTRIBUTE)
+        {
+            self.started
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(task.clone());
+        }
+        self.changed.notify_one();
+    }
+}

@@ -1,0 +1,207 @@
+//! Reading from a Docker engine as plain JSON: what bollard's models lose (task addresses) or refuse (unknown enum values)
+//! is ours to keep. Requests carry no API version on purpose: every engine then speaks its newest (docs/decisions).
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+/// The most that one answer of the engine may hold: ten thousand services with their tasks stay far below.
+const MAX_ANSWER: usize = 256 << 20;
+/// How long one answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where a Docker engine listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DockerHost {
+    /// `unix:///var/run/docker.sock`
+    Unix(PathBuf),
+    /// `tcp://host:port`, such as a socket proxy.
+    Tcp(String),
+}
+
+impl DockerHost {
+    /// Reads the value of `DOCKER_HOST`.
+    ///
+    /// # Errors
+    /// A sentence that says what it looks like.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if let Some(path) = text
+            .strip_prefix("unix://")
+            .filter(|path| path.starts_with('/'))
+        {
+            return Ok(Self::Unix(path.into()));
+        }
+        match text
+            .strip_prefix("tcp://")
+            .map(|authority| authority.trim_end_matches('/'))
+        {
+            Some(authority)
+                if authority
+                    .parse::<hyper::http::uri::Authority>()
+                    .is_ok_and(|a| a.port().is_some()) =>
+            {
+                Ok(Self::Tcp(authority.into()))
+            }
+            _ => Err(format!(
+                "'{text}' is not an engine's address: write unix:///path/docker.sock or tcp://host:port"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for DockerHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp(authority) => write!(f, "tcp://{authority}"),
+        }
+    }
+}
+
+/// Why the engine gave no answer that we can use.
+#[derive(Debug)]
+pub enum EngineError {
+    /// Nobody answers there.
+    Away(std::io::Error),
+    /// It answers, with this status and message.
+    Says(StatusCode, String),
+    /// Something else: what was being done, and what happened.
+    Broken(&'static str, String),
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Away(error) => write!(f, "does not answer: {error}"),
+            Self::Says(status, message) => write!(f, "answers {status}: {message}"),
+            Self::Broken(doing, error) => write!(f, "{doing}: {error}"),
+        }
+    }
+}
+
+/// A Docker engine.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    host: DockerHost,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+impl Engine {
+    /// The engine at this address; nothing is dialled yet.
+    #[must_use]
+    pub fn new(host: DockerHost) -> Self {
+        Self { host }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn host(&self) -> &DockerHost {
+        &self.host
+    }
+
+    /// `GET path`, its JSON answer read as `T`. Bounded in size and time.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
+        let answer = tokio::time::timeout(PATIENCE, self.fetch(path)).await;
+        let bytes = answer.map_err(|_| {
+            EngineError::Broken(
+                "waiting for an answer",
+                format!("nothing within {PATIENCE:?}"),
+            )
+        })??;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| EngineError::Broken("reading JSON", format!("GET {path}: {error}")))
+    }
+
+    async fn fetch(&self, path: &str) -> Result<Bytes, EngineError> {
+        let broken = |error: hyper::Error| EngineError::Broken("speaking HTTP", error.to_string());
+        let (mut sender, connection) = http1::handshake(TokioIo::new(self.dial().await?))
+            .await
+            .map_err(broken)?;
+        let driver = tokio::spawn(connection);
+        let request = Request::get(path)
+            .header(HOST, "docker")
+            .body(Empty::<Bytes>::new());
+        let request =
+            request.map_err(|error| EngineError::Broken("writing a request", error.to_string()))?;
+        let response = sender.send_request(request).await.map_err(broken)?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER)
+            .collect()
+            .await;
+        driver.abort();
+        let bytes = body
+            .map_err(|error| EngineError::Broken("reading an answer", error.to_string()))?
+            .to_bytes();
+        if status.is_success() {
+            Ok(bytes)
+        } else {
+            Err(EngineError::Says(status, message(&bytes)))
+        }
+    }
+
+    async fn dial(&self) -> Result<Box<dyn Stream>, EngineError> {
+        match &self.host {
+            DockerHost::Unix(path) => UnixStream::connect(path)
+                .await
+                .map(|stream| Box::new(stream) as Box<dyn Stream>),
+            DockerHost::Tcp(authority) => TcpStream::connect(authority)
+                .await
+                .map(|stream| Box::new(stream) as Box<dyn Stream>),
+        }
+        .map_err(EngineError::Away)
+    }
+}
+
+/// The engine's own sentence, or the first piece of whatever it said.
+fn message(bytes: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Said {
+        message: String,
+    }
+    match serde_json::from_slice::<Said>(bytes) {
+        Ok(said) => said.message,
+        Err(_) => String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_addresses_that_docker_hosts_have() {
+        for good in ["unix:///var/run/docker.sock", "tcp://proxy:2375"] {
+            assert_eq!(DockerHost::parse(good).unwrap().to_string(), good);
+        }
+        for bad in [
+            "",
+            "docker.sock",
+            "unix://docker.sock",
+            "tcp://proxy",
+            "ssh://me@host",
+            "tcp://a b:1",
+        ] {
+            assert!(
+                DockerHost::parse(bad)
+                    .unwrap_err()
+                    .contains("not an engine's address"),
+                "{bad}"
+            );
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Docker's JSON → our words. Pure: values in, values out. Docker's types stop here.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+
+use super::model::{Amounts, ContainerSpec, Network, Service, Task};
+use crate::function::{
+    Address, DEFAULT_PORT, Deployment, FunctionName, Limits, Replicas, Resources, Spec,
+};
+use crate::table::Listing;
+
+/// The prefix under which annotations are kept as labels (wire contract §5.1).
+const ANNOTATION: &str = "com.openfaas.annotations.";
+/// Labels that the platform adds itself; the operator did not write them.
+const OWN_LABELS: [&str; 3] = ["com.openfaas.function", "function", "com.openfaas.uid"];
+
+impl Network {
+    /// The first of these addresses that lies in one of the network's subnets.
+    #[must_use]
+    pub fn address_among(&self, addresses: &[IpAddr]) -> Option<IpAddr> {
+        let configs = self
+            .ipam
+            .iter()
+            .flat_map(|ipam| ipam.config.iter().flatten());
+        let subnets: Vec<_> = configs.map(|config| config.subnet.as_str()).collect();
+        addresses
+            .iter()
+            .copied()
+            .find(|address| subnets.iter().any(|subnet| contains(subnet, *address)))
+    }
+}
+
+/// Whether a subnet in CIDR notation contains an address.
+fn contains(subnet: &str, address: IpAddr) -> bool {
+    let Some((base, bits)) = subnet.split_once('/') else {
+        return false;
+    };
+    let (Ok(base), Ok(bits)) = (base.parse::<IpAddr>(), bits.parse::<u32>()) else {
+        return false;
+    };
+    match (base, address) {
+        (IpAddr::V4(base), IpAddr::V4(address)) if bits <= 32 => {
+            let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
+            base.to_bits() & mask == address.to_bits() & mask
+        }
+        (IpAddr::V6(base), IpAddr::V6(address)) if bits <= 128 => {
+            let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
+            base.to_bits() & mask == address.to_bits() & mask
+        }
+        _ => false,
+    }
+}
+
+impl Task {
+    /// Told to run, and on its way: created, being placed or started, not running yet.
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        self.is_wanted()
+            && matches!(
+                self.state(),
+                "new" | "pending" | "assigned" | "accepted" | "preparing" | "ready" | "starting"
+            )
+    }
+
+    /// Told to run, and its container exists but does not count as running yet.
+    #[must_use]
+    pub fn is_in_health_check(&self) -> bool {
+        self.is_wanted() && self.state() == "starting"
+    }
+
+    fn is_running(&self) -> bool {
+        self.is_wanted() && self.state() == "running"
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.desired_state == "running"
+    }
+
+    fn state(&self) -> &str {
+        &self.status.state
+    }
+
+    fn address_on(&self, network: &str) -> Option<IpAddr> {
+        let attached = self.networks_attachments.iter().flatten();
+        let mut here = attached
+            .filter(|attachment| attachment.network.as_ref().is_some_and(|n| n.id == network));
+        let address = here.find_map(|attachment| attachment.addresses.as_ref()?.first())?;
+        address.split('/').next()?.parse().ok()
+    }
+}
+
+/// What the translation has to know besides Docker's lists.
+pub struct Place<'a> {
+    /// The network that calls are routed on.
+    pub network: &'a Network,
+    /// The gateway's own address on it.
+    pub own_address: IpAddr,
+    /// Whether only services that opt in are functions.
+    pub require_label: bool,
+    /// Whether a task that is not running yet can be dialled already: its container has started.
+    pub is_started: &'a dyn Fn(&str) -> bool,
+}
+
+/// A label that could not be used: the service, the label and why.
+pub type Warning = (String, &'static str, String);
+
+/// Docker's lists → a listing and what to warn about.
+#[must_use]
+pub fn listing(services: &[Service], tasks: &[Task], place: &Place<'_>) -> (Listing, Vec<Warning>) {
+    let mut by_service: HashMap<&str, Vec<&Task>> = HashMap::new();
+    for task in tasks {
+        by_service
+            .entry(task.service_id.as_str())
+            .or_default()
+            .push(task);
+    }
+    let mut listing = Listing {
+        settled: true,
+        ..Listing::default()
+    };
+    let mut warnings = Vec::new();
+    for service in services {
+        let tasks = by_service
+            .get(service.id.as_str())
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        if !service.is_function(place.require_label)
+            || tasks
+                .iter()
+                .any(|task| task.address_on(&place.network.id) == Some(place.own_address))
+        {
+            continue;
+        }
+        let Ok(name) = FunctionName::new(&service.spec.name) else {
+            continue;
+        };
+        if !service.is_on(place.network) {
+            listing
+                .elsewhere
+                .push((name, not_attached(&service.spec.name, &place.network.name)));
+            continue;
+        }
+        let deployment = service.deployment(name, tasks, place, &mut warnings);
+        listing.settled &= deployment.replicas.starting == 0
+            && deployment.replicas.running == deployment.replicas.desired
+            && !service.is_updating();
+        listing.functions.push(deployment);
+    }
+    (listing, warnings)
+}
+
+fn not_attached(service: &str, network: &str) -> String {
+    format!(
+        "service '{service}' is not on the network '{network}': docker service update --network-add {network} {service}"
+    )
+}
+
+impl Service {
+    /// Whether calls may be routed to it at all; see docs/configuration.md, opt out and in.
+    fn is_function(&self, require_label: bool) -> bool {
+        if self.spec.mode.replicated.is_none() && self.spec.mode.global.is_none() {
+            return false; // A job: it runs once and takes no calls.
+        }
+        match self.label("skep.enable") {
+            Some("false") => false,
+            Some("true") => true,
+            _ => {
+                !require_label
+                    || self.label("com.openfaas.function").is_some()
+                    || self.label("function").is_some()
+            }
+        }
+    }
+
+    fn is_on(&self, network: &Network) -> bool {
+        let targets = self
+            .spec
+            .task_template
+            .networks
+            .iter()
+            .chain(&self.spec.networks)
+            .flatten();
+        targets
+            .into_iter()
+            .any(|one| one.target == network.id || one.target == network.name)
+    }
+
+    fn is_updating(&self) -> bool {
+        self.update_status
+            .as_ref()
+            .is_some_and(|status| matches!(status.state.as_str(), "updating" | "rollback_started"))
+    }
+
+    /// A label of the service, or else of its containers.
+    fn label(&self, name: &str) -> Option<&str> {
+        let container = self
+            .spec
+            .task_template
+            .container_spec
+            .as_ref()
+            .and_then(|spec| spec.labels.as_ref());
+        let labels = self
+            .spec
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(name));
+        labels.or_else(|| container?.get(name)).map(String::as_str)
+    }
+
+    /// The function's port; a broken label is ignored.
+    fn port(&self, warn: impl FnOnce(&'static str, String)) -> u16 {
+        match self
+            .label("skep.port")
+            .map(|text| (text, text.parse::<u16>()))
+        {
+            None => DEFAULT_PORT,
+            Some((_, Ok(port @ 1..))) => port,
+            Some((text, _)) => {
+                warn(
+                    "skep.port",
+                    format!("'{text}' is not a port: write a number from 1 to 65535"),
+                );
+                DEFAULT_PORT
+            }
+        }
+    }
+
+    fn deployment(
+        &self,
+        name: FunctionName,
+        tasks: &[&Task],
+        place: &Place<'_>,
+        warnings: &mut Vec<Warning>,
+    ) -> Deployment {
+        let mut warn =
+            |label: &'static str, why| warnings.push((self.spec.name.clone(), label, why));
+        let port = self.port(&mut warn);
+        let limits = Limits::read(|label| self.label(label), warn);
+        let dialable = tasks
+            .iter()
+            .filter(|task| task.is_running() || task.is_starting() && (place.is_started)(&task.id));
+        let addresses = dialable.filter_map(|task| {
+            let address = task.address_on(&place.network.id)?;
+            Some(Address {
+                id: task.id.as_str().into(),
+                socket: SocketAddr::new(address, port),
+            })
+        });
+        let mut addresses: Vec<_> = addresses.collect();
+        addresses.sort_by(|a, b| a.id.cmp(&b.id));
+        let running = tasks.iter().filter(|task| task.is_running()).count() as u64;
+        let starting = tasks.iter().filter(|task| task.is_starting()).count() as u64;
+        let desired = match &self.spec.mode.replicated {
+            Some(replicated) => replicated.replicas.unwrap_or(1),
+            None => running + starting,
+        };
+        Deployment {
+            short_name: self.short_name(),
+            name,
+            spec: self.spec(),
+            limits,
+            replicas: Replicas {
+                desired,
+                running,
+                starting,
+            },
+            addresses,
+        }
+    }
+
+    /// A stack's service without the stack's name in front.
+    fn short_name(&self) -> Option<FunctionName> {
+        let stack = self
+            .spec
+            .labels
+            .as_ref()?
+            .get("com.docker.stack.namespace")?;
+        let short = self
+            .spec
+            .name
+            .strip_prefix(stack.as_str())?
+            .strip_prefix('_')?;
+        FunctionName::new(short).ok()
+    }
+
+    fn spec(&self) -> Spec {
+        let empty = ContainerSpec::default();
+        let container = self
+            .spec
+            .task_template
+            .container_spec
+            .as_ref()
+            .unwrap_or(&empty);
+        let env = container
+            .env
+            .iter()
+            .flatten()
+            .filter_map(|pair| pair.split_once('='));
+        let mut env_vars: BTreeMap<String, String> = env
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let env_process = env_vars.remove("fprocess");
+        let all = self.spec.labels.clone().unwrap_or_default();
+        let (annotations, mut labels): (BTreeMap<_, _>, BTreeMap<_, _>) = all
+            .into_iter()
+            .partition(|(name, _)| name.starts_with(ANNOTATION));
+        labels.retain(|name, _| !OWN_LABELS.contains(&name.as_str()));
+        let secrets: BTreeSet<_> = container
+            .secrets
+            .iter()
+            .flatten()
+            .map(|secret| secret.secret_name.clone())
+            .collect();
+        let placement = self.spec.task_template.placement.as_ref();
+        let resources = self.spec.task_template.resources.as_ref();
+        Spec {
+            image: container.image.clone(),
+            env_process,
+            env_vars,
+            constraints: placement
+                .and_then(|placement| placement.constraints.clone())
+                .unwrap_or_default(),
+            secrets: secrets.into_iter().collect(),
+            labels,
+            annotations: annotations
+                .into_iter()
+                .map(|(name, value)| (name[ANNOTATION.len()..].to_owned(), value))
+                .collect(),
+            limits: resources
+                .and_then(|r| r.limits.as_ref())
+                .map(Amounts::show)
+                .unwrap_or_default(),
+            requests: resources
+                .and_then(|r| r.reservations.as_ref())
+                .map(Amounts::show)
+                .unwrap_or_default(),
+            read_only: container.read_only,
+            created_at: Some(self.created_at.clone()).filter(|at| !at.is_empty()),
+        }
+    }
+}
+
+impl Amounts {
+    /// As text in Kubernetes' units, the ones that clients of the contract know.
+    fn show(&self) -> Resources {
+        let memory = (self.memory_bytes > 0).then(|| match self.memory_bytes {
+            bytes if bytes % (1 << 20) == 0 => format!("{}Mi", bytes >> 20),
+            bytes => bytes.to_string(),
+        });
+        let cpu = (self.nano_cpus > 0).then(|| format!("{}m", self.nano_cpus / 1_000_000));
+        Resources { memory, cpu }
+    }
+}
+
+#[cfg(test)]
+#[path = "translate_tests.rs"]
+mod tests;

@@ -1,0 +1,258 @@
+//! The edge: the layers around every request, outermost first, and the dispatch of routes.
+
+mod identify;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, HOST, HeaderName, HeaderValue};
+use hyper::http::uri::{PathAndQuery, Uri};
+use hyper::{Request, Response, StatusCode, Version};
+use hyper_util::service::TowerToHyperService;
+use tokio::runtime::Handle;
+use tower::{Service, ServiceBuilder, service_fn};
+
+use self::identify::{CALL_ID, IdentifyLayer};
+use crate::api::Pages;
+use crate::invoke::{Invoker, headers};
+use crate::metrics::{Metrics, Refused};
+use crate::reply::{self, Body, Failure};
+use crate::router::{self, Page, Refusal, Route};
+
+/// Names a function for a request to `/`.
+pub const FUNCTION: HeaderName = HeaderName::from_static("x-function");
+
+/// Everything that one worker needs to answer requests.
+pub struct Edge {
+    /// Calls functions.
+    pub invoker: Invoker,
+    /// Answers for the gateway itself.
+    pub pages: Arc<Pages>,
+    /// Counts what reached no function.
+    pub metrics: Arc<Metrics>,
+    /// Where pages are made, off the workers that carry calls.
+    pub control: Handle,
+    /// The namespace that a name may leave out.
+    pub namespace: Arc<str>,
+}
+
+impl Edge {
+    /// The service of one connection.
+    pub fn service(
+        self: Arc<Self>,
+        peer: SocketAddr,
+    ) -> TowerToHyperService<
+        impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send,
+    > {
+        // Made once for a connection, not for each of its requests.
+        let peer = HeaderValue::try_from(peer.ip().to_canonical().to_string())
+            .expect("an address is visible ASCII");
+        let stack = ServiceBuilder::new()
+            // Outermost, so that every answer bears the ids, whoever made it.
+            .layer(IdentifyLayer)
+            .service(service_fn(move |request| {
+                let (edge, peer) = (self.clone(), peer.clone());
+                async move { Ok(edge.dispatch(request, &peer).await) }
+            }));
+        TowerToHyperService::new(stack)
+    }
+
+    async fn dispatch(&self, request: Request<Incoming>, peer: &HeaderValue) -> Response<Body> {
+        let x_function = request.headers().get(FUNCTION).map(HeaderValue::as_bytes);
+        match router::route(
+            request.method(),
+            request.uri().path(),
+            x_function,
+            &self.namespace,
+        ) {
+            Route::Function { name, rest } => {
+                let Some(target) = target(rest, request.uri().query()) else {
+                    return self.refuse(&request, Refusal::BadName);
+                };
+                // The name is a piece of the request that is about to be rewritten.
+                let name: NameBuffer = NameBuffer::of(name);
+                let (request, call_id) = prepare(request, target, peer);
+                self.invoker.call(name.as_str(), request, &call_id).await
+            }
+            Route::Page(page) => self.page(page).await,
+            Route::Refused(refusal) => self.refuse(&request, refusal),
+        }
+    }
+
+    async fn page(&self, page: Page) -> Response<Body> {
+        let pages = self.pages.clone();
+        self.control
+            .spawn(async move { pages.answer(&page) })
+            .await
+            .unwrap_or_else(|error| {
+                tracing::error!("a page could not be made: {error}");
+                reply::text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "this page could not be made: see the gateway's log\n",
+                )
+            })
+    }
+
+    fn refuse(&self, request: &Request<Incoming>, refusal: Refusal) -> Response<Body> {
+        refuse(&self.metrics, request, refusal)
+    }
+}
+
+/// The service of the metrics port: health, readiness and metrics, nothing else.
+pub fn metrics_service(
+    pages: Arc<Pages>,
+    metrics: Arc<Metrics>,
+) -> TowerToHyperService<
+    impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send,
+> {
+    let stack = ServiceBuilder::new()
+        .layer(IdentifyLayer)
+        .service(service_fn(move |request: Request<Incoming>| {
+            let response = match router::route(request.method(), request.uri().path(), None, "") {
+                Route::Page(page @ (Page::Health | Page::Ready | Page::Metrics)) => {
+                    pages.answer(&page)
+                }
+                Route::Refused(refusal @ Refusal::Method { .. }) => {
+                    refuse(&metrics, &request, refusal)
+                }
+                _ => refuse(&metrics, &request, Refusal::NoSuchPage),
+            };
+            std::future::ready(Ok(response))
+        }));
+    TowerToHyperService::new(stack)
+}
+
+fn refuse(metrics: &Metrics, request: &Request<Incoming>, refusal: Refusal) -> Response<Body> {
+    let (why, status, sentence) = match refusal {
+        Refusal::BadName => (
+            Refused::BadRequest,
+            StatusCode::BAD_REQUEST,
+            format!("bad function name: {}", crate::function::NotAName),
+        ),
+        Refusal::NoFunctionNamed => {
+            let hint = "name a function: send it to /function/<name>, or to / with the header X-Function: <name>";
+            (
+                Refused::BadRequest,
+                StatusCode::BAD_REQUEST,
+                hint.to_owned(),
+            )
+        }
+        Refusal::NoSuchPage => (
+            Refused::NotFound,
+            StatusCode::NOT_FOUND,
+            "nothing is here; functions are at /function/<name>".to_owned(),
+        ),
+        Refusal::Method { allow } => (
+            Refused::Method,
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!("this page answers {allow} only"),
+        ),
+    };
+    metrics.refused(why);
+    let mut response = reply::failure(&Failure {
+        status,
+        sentence,
+        cause: String::new(),
+        call_id: &call_id(request),
+        retry_after: None,
+    });
+    if let Refusal::Method { allow } = refusal {
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static(allow));
+    }
+    response
+}
+
+/// The path and query that the function is called with: what came after its name, untouched.
+fn target(rest: &str, query: Option<&str>) -> Option<PathAndQuery> {
+    let path = if rest.is_empty() { "/" } else { rest };
+    match query {
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")).ok(),
+        None if path == "/" => Some(PathAndQuery::from_static("/")),
+        None => PathAndQuery::try_from(path).ok(),
+    }
+}
+
+/// Makes the request what the function shall see.
+fn prepare(
+    mut request: Request<Incoming>,
+    target: PathAndQuery,
+    peer: &HeaderValue,
+) -> (Request<Incoming>, HeaderValue) {
+    // RFC 9112 §3.2.2: the authority of an absolute-form target replaces the Host field.
+    if let Some(host) = request
+        .uri()
+        .authority()
+        .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
+    {
+        request.headers_mut().insert(HOST, host);
+    }
+    if !request.headers().contains_key(HOST) {
+        // HTTP/1.0 needs none; HTTP/1.1 towards the function does.
+        request
+            .headers_mut()
+            .insert(HOST, HeaderValue::from_static("function"));
+    }
+    *request.uri_mut() = Uri::from(target);
+    *request.version_mut() = Version::HTTP_11;
+    headers::outbound(request.headers_mut(), peer);
+    let id = call_id(&request);
+    (request, id)
+}
+
+fn call_id(request: &Request<Incoming>) -> HeaderValue {
+    request
+        .headers()
+        .get(CALL_ID)
+        .cloned()
+        .unwrap_or_else(|| HeaderValue::from_static("-"))
+}
+
+/// A function's name apart from the request it came in, without an allocation.
+struct NameBuffer {
+    bytes: [u8; crate::function::MAX_NAME],
+    len: usize,
+}
+
+impl NameBuffer {
+    fn of(name: &str) -> Self {
+        let mut bytes = [0; crate::function::MAX_NAME];
+        bytes[..name.len()].copy_from_slice(name.as_bytes());
+        Self {
+            bytes,
+            len: name.len(),
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.len]).expect("copied from a str")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_of_the_path_and_the_query_are_untouched() {
+        for (rest, query, expected) in [
+            ("", None, "/"),
+            ("", Some("q=1"), "/?q=1"),
+            ("/", None, "/"),
+            (
+                "/a%20b/%2F//../c",
+                Some("x=%25&y=a?b"),
+                "/a%20b/%2F//../c?x=%25&y=a?b",
+            ),
+        ] {
+            assert_eq!(target(rest, query).unwrap().as_str(), expected);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The words everyone speaks: names, deployments, limits, replicas, addresses. Values only: no I/O, no clock.
+
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::duration;
+
+/// The longest name a function can have: a DNS label (wire contract §4).
+pub const MAX_NAME: usize = 63;
+
+/// The port a watchdog listens on unless `skep.port` says otherwise.
+pub const DEFAULT_PORT: u16 = 8080;
+
+/// The name of a function: 1 to 63 characters of `A-Z a-z 0-9 - _ .`, never `.` or `..`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FunctionName(Arc<str>);
+
+/// Why a text is not a function's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAName;
+
+impl fmt::Display for NotAName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "a function's name has 1 to {MAX_NAME} of the characters A-Z a-z 0-9 - _ ."
+        )
+    }
+}
+
+impl FunctionName {
+    /// Takes a text that [`is_name`] accepts.
+    ///
+    /// # Errors
+    /// [`NotAName`] for every other text.
+    pub fn new(text: &str) -> Result<Self, NotAName> {
+        if is_name(text) {
+            Ok(Self(text.into()))
+        } else {
+            Err(NotAName)
+        }
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for FunctionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// Lets a table keyed by names be asked with a piece of a request's path, without an allocation.
+impl Borrow<str> for FunctionName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Whether a text can be a function's name: nothing that a path, a header or a log line could misread.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= MAX_NAME
+        && text != "."
+        && text != ".."
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// The time limits of a call that a function sets for itself by label; `None` means the gateway's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// From the request to the response head (`skep.timeout`).
+    pub timeout: Option<Duration>,
+    /// Between two chunks of a response body (`skep.idle-timeout`).
+    pub idle_timeout: Option<Duration>,
+}
+
+impl Limits {
+    /// Reads the limits from a function's labels. A broken label is ignored; `warn` is told its name and why.
+    pub fn read<'a>(
+        label: impl Fn(&str) -> Option<&'a str>,
+        mut warn: impl FnMut(&'static str, String),
+    ) -> Self {
+        let mut time = |name: &'static str| match label(name).map(duration::parse) {
+            Some(Ok(time)) if !time.is_zero() => Some(time),
+            Some(Ok(_)) => {
+                warn(name, "it must be more than nothing".to_owned());
+                None
+            }
+            Some(Err(why)) => {
+                warn(name, why);
+                None
+            }
+            None => None,
+        };
+        Self {
+            timeout: time("skep.timeout"),
+            idle_timeout: time("skep.idle-timeout"),
+        }
+    }
+}
+
+/// How many copies of a function there should be and are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replicas {
+    /// How many the operator asked for.
+    pub desired: u64,
+    /// How many run, as the provider sees it.
+    pub running: u64,
+    /// How many are on their way: told to run, not running yet.
+    pub starting: u64,
+}
+
+/// Where one running copy of a function can be dialled.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// The provider's name of the copy: a task id, or a process of the local provider.
+    pub id: Arc<str>,
+    /// Its address on the functions network.
+    pub socket: SocketAddr,
+}
+
+/// What the operator wrote about a function, kept for the management API in the contract's own words (§4).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spec {
+    /// The image reference, as deployed.
+    pub image: String,
+    /// The command (`fprocess`), where it is known.
+    pub env_process: Option<String>,
+    /// Environment variables other than `fprocess`.
+    pub env_vars: BTreeMap<String, String>,
+    /// Placement constraints.
+    pub constraints: Vec<String>,
+    /// Names of the secrets it may read.
+    pub secrets: Vec<String>,
+    /// Labels, without those the platform itself adds.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Upper bounds of memory and processor.
+    pub limits: Resources,
+    /// Reserved memory and processor.
+    pub requests: Resources,
+    /// Whether its root file system is read-only.
+    pub read_only: bool,
+    /// When it was created, RFC 3339; `None` if nobody knows.
+    pub created_at: Option<String>,
+}
+
+/// Memory and processor, as text with units.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Bytes with a unit, such as `40Mi`.
+    pub memory: Option<String>,
+    /// Processors, such as `500m`.
+    pub cpu: Option<String>,
+}
+
+/// One function as a provider lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deployment {
+    /// Its full name.
+    pub name: FunctionName,
+    /// A shorter name it would like to answer to as well (a stack's service without the stack's prefix).
+    pub short_name: Option<FunctionName>,
+    /// What the operator wrote.
+    pub spec: Spec,
+    /// Its own limits.
+    pub limits: Limits,
+    /// Wanted, running, on their way.
+    pub replicas: Replicas,
+    /// The copies that can be dialled.
+    pub addresses: Vec<Address>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_a_path_cannot_misread() {
+        for good in [
+            "a",
+            "my-fn_2",
+            "Cat.service",
+            "x.openfaas-fn",
+            &"n".repeat(63),
+        ] {
+            assert!(is_name(good), "{good}");
+        }
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a%2fb",
+            "a b",
+            "a\0",
+            "é",
+            "a\\b",
+            "a;b",
+            &"n".repeat(64),
+        ] {
+            assert_eq!(FunctionName::new(bad), Err(NotAName), "{bad}");
+        }
+    }
+}

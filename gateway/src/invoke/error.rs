@@ -1,0 +1,146 @@
+//! Why a call got no answer from its function: the status, the sentence, the cause.
+
+use std::fmt;
+use std::time::Duration;
+
+use hyper::StatusCode;
+
+use crate::duration;
+
+/// Why a call got no answer from its function.
+#[derive(Debug)]
+pub enum InvokeError {
+    /// There is no such function; perhaps one that is near.
+    Unknown(Option<String>),
+    /// It exists and cannot be called: the sentence says why and what to do.
+    Elsewhere(String),
+    /// The gateway has not seen the functions yet: the sentence says why.
+    NothingListed(String),
+    /// No copy of it runs; so many were asked for.
+    NoReplica(u64),
+    /// Copies are listed and none takes calls, even after patience.
+    NoneReady(usize),
+    /// No endpoint accepted a connection; the last one's cause.
+    Refused(String),
+    /// The connection broke, or what came was not HTTP.
+    Broken(String),
+    /// No response head within this limit.
+    TimedOut(Duration),
+    /// The caller's body broke off or was malformed.
+    BadBody(String),
+}
+
+impl InvokeError {
+    /// The status that the caller is told (docs/decisions, limits of a call).
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadBody(_) => StatusCode::BAD_REQUEST,
+            Self::Unknown(_) | Self::Elsewhere(_) => StatusCode::NOT_FOUND,
+            Self::Refused(_) | Self::Broken(_) => StatusCode::BAD_GATEWAY,
+            Self::NothingListed(_) | Self::NoReplica(_) | Self::NoneReady(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// What the caller is told: the function, the cause, what to do.
+    pub(super) fn sentence(&self, name: &str) -> String {
+        match self {
+            Self::Unknown(Some(near)) => format!(
+                "function '{name}' not found; did you mean '{near}'? list them with GET /system/functions"
+            ),
+            Self::Unknown(None) => {
+                format!("function '{name}' not found; list them with GET /system/functions")
+            }
+            Self::Elsewhere(sentence) => format!("function '{name}' cannot be called: {sentence}"),
+            Self::NothingListed(why) => format!("function '{name}' cannot be found yet: {why}"),
+            Self::NoReplica(0) => format!(
+                "function '{name}' has no running replica: it is scaled to 0; docker service scale {name}=1"
+            ),
+            Self::NoReplica(desired) => {
+                format!(
+                    "function '{name}' has no running replica of {desired}: see docker service ps --no-trunc {name} for the reason"
+                )
+            }
+            Self::NoneReady(listed) => {
+                format!(
+                    "function '{name}' has {listed} replica(s) and none accepts connections: does it listen on its port (label skep.port, default 8080)?"
+                )
+            }
+            Self::Refused(_) => format!(
+                "function '{name}': no replica accepted the connection; it may be starting or crashing: see its log"
+            ),
+            Self::Broken(cause) => {
+                format!("function '{name}' gave no proper answer: {cause}; see its log")
+            }
+            Self::TimedOut(limit) => format!(
+                "function '{name}' did not answer within {}: raise its label skep.timeout, or the gateway's upstream_timeout, or make it faster",
+                duration::show(*limit)
+            ),
+            Self::BadBody(cause) => {
+                format!("the request body for function '{name}' could not be read: {cause}")
+            }
+        }
+    }
+
+    pub(super) fn retry_after(&self) -> Option<u32> {
+        matches!(
+            self,
+            Self::NothingListed(_) | Self::NoReplica(1..) | Self::NoneReady(_)
+        )
+        .then_some(1)
+    }
+}
+
+impl fmt::Display for InvokeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(cause) | Self::Broken(cause) | Self::BadBody(cause) => f.write_str(cause),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_has_its_status_and_names_the_function() {
+        let limit = Duration::from_millis(1500);
+        for (error, status, says) in [
+            (
+                InvokeError::Unknown(Some("echo".into())),
+                404,
+                "did you mean 'echo'?",
+            ),
+            (InvokeError::Unknown(None), 404, "GET /system/functions"),
+            (InvokeError::Elsewhere("attach it".into()), 404, "attach it"),
+            (
+                InvokeError::NothingListed("no docker".into()),
+                503,
+                "no docker",
+            ),
+            (InvokeError::NoReplica(0), 503, "docker service scale ech=1"),
+            (InvokeError::NoReplica(2), 503, "docker service ps"),
+            (InvokeError::NoneReady(2), 503, "skep.port"),
+            (InvokeError::Refused("x".into()), 502, "no replica accepted"),
+            (InvokeError::Broken("x".into()), 502, "no proper answer"),
+            (
+                InvokeError::TimedOut(limit),
+                504,
+                "within 1s500ms: raise its label skep.timeout",
+            ),
+            (InvokeError::BadBody("x".into()), 400, "request body"),
+        ] {
+            assert_eq!(error.status().as_u16(), status, "{error:?}");
+            let sentence = error.sentence("ech");
+            assert!(
+                sentence.contains("'ech'") && sentence.contains(says),
+                "{sentence}"
+            );
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What a message's head may carry across the gateway, each way. Pure.
+//!
+//! Hop-by-hop fields end here (RFC 9110 §7.6.1); what a client could use to pretend is replaced by what the connection shows.
+
+use hyper::HeaderMap;
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+
+/// A watchdog's word to its gateway that a call was not taken; nobody else's business (docs/decisions).
+const NOT_ACCEPTED: HeaderName = HeaderName::from_static("x-skep-not-accepted");
+
+const FORWARDED_PREFIX: &str = "x-forwarded-";
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Fields that describe one connection. `Trailer` stays, because declared trailers pass.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    CONNECTION,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("proxy-authenticate"),
+    HeaderName::from_static("proxy-authorization"),
+];
+
+/// Fields that frame or address a message: naming one of them in `Connection` does not remove it.
+const FRAMING: [HeaderName; 4] = [CONTENT_LENGTH, HOST, TRAILER, TE];
+
+/// Makes a client's head fit for the function.
+pub fn outbound(headers: &mut HeaderMap, peer: &HeaderValue) {
+    let chunked = headers.contains_key(TRANSFER_ENCODING);
+    let trailers = headers
+        .get_all(TE)
+        .iter()
+        .any(|value| tokens(value).any(|token| token.eq_ignore_ascii_case("trailers")));
+    strip_hop_by_hop(headers);
+    headers.remove(TE);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if chunked {
+        // Said again so that a GET with a chunked body keeps it.
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    headers.remove(EXPECT);
+    strip_pretence(headers);
+    headers.insert(FORWARDED_FOR, peer.clone());
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    if let Some(host) = headers.get(HOST).cloned() {
+        headers.insert(FORWARDED_HOST, host);
+    }
+}
+
+/// Makes a function's head fit for the client.
+pub fn inbound(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    headers.remove(NOT_ACCEPTED);
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named = headers
+            .get_all(CONNECTION)
+            .iter()
+            .flat_map(tokens)
+            .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok());
+        for name in named.collect::<Vec<_>>() {
+            if !FRAMING.contains(&name) {
+                headers.remove(name);
+            }
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Removes what only serves to pretend: forwarding fields, `Proxy` (httpoxy), and names with `_`, which a CGI
+/// environment cannot tell from names with `-`.
+fn strip_pretence(headers: &mut HeaderMap) {
+    let pretends = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with(FORWARDED_PREFIX)
+            || name.contains('_')
+            || matches!(
+                name,
+                "forwarded" | "x-real-ip" | "proxy" | "x-skep-not-accepted"
+            )
+    };
+    if headers.keys().any(pretends) {
+        for name in headers
+            .keys()
+            .filter(|name| pretends(name))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            headers.remove(name);
+        }
+    }
+}
+
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    value.to_str().unwrap_or_default().split(',').map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(fields: &[(&str, &str)]) -> HeaderMap {
+        let pairs = fields.iter().map(|(name, value)| {
+            (
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            )
+        });
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    fn out(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = head(fields);
+        outbound(&mut headers, &HeaderValue::from_static("192.0.2.7"));
+        headers
+    }
+
+    #[test]
+    fn hop_by_hop_fields_and_those_named_in_connection_end_here() {
+        let headers = out(&[
+            ("connection", "keep-alive, X-Secret"),
+            ("connection", "close"),
+            ("x-secret", "1"),
+            ("keep-alive", "timeout=5"),
+            ("upgrade", "websocket"),
+            ("proxy-authorization", "x"),
+            ("expect", "100-continue"),
+            ("accept", "a"),
+        ]);
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["accept", "x-forwarded-for", "x-forwarded-proto"]);
+    }
+
+    #[test]
+    fn framing_cannot_be_removed_by_naming_it() {
+        let headers = out(&[
+            ("connection", "content-length, host, trailer"),
+            ("content-length", "3"),
+            ("host", "h"),
+            ("trailer", "x-sum"),
+        ]);
+        assert_eq!(
+            (
+                &headers["content-length"],
+                &headers["host"],
+                &headers["trailer"]
+            ),
+            (
+                &"3".parse().unwrap(),
+                &"h".parse().unwrap(),
+                &"x-sum".parse().unwrap()
+            )
+        );
+    }
+
+    #[test]
+    fn chunked_bodies_and_trailers_stay_what_they_are() {
+        let headers = out(&[
+            ("transfer-encoding", "chunked"),
+            ("te", "gzip, trailers"),
+            ("trailer", "x-sum"),
+        ]);
+        assert_eq!(headers["transfer-encoding"], "chunked");
+        assert_eq!(headers["te"], "trailers");
+        assert!(!out(&[("te", "gzip")]).contains_key(TE));
+    }
+
+    #[test]
+    fn a_client_cannot_pretend() {
+        let headers = out(&[
+            ("host", "shop.example"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x-forwarded-for", "5.6.7.8"),
+            ("x-forwarded-prefix", "/admin"),
+            ("x-real-ip", "1.2.3.4"),
+            ("forwarded", "for=1.2.3.4"),
+            ("x_forwarded_for", "1.2.3.4"),
+            ("proxy", "http://evil"),
+            ("authorization", "Bearer x"),
+        ]);
+        assert_eq!(
+            headers
+                .get_all("x-forwarded-for")
+                .iter()
+                .collect::<Vec<_>>(),
+            ["192.0.2.7"]
+        );
+        assert_eq!(headers["x-forwarded-host"], "shop.example");
+        for gone in [
+            "x-forwarded-prefix",
+            "x-real-ip",
+            "forwarded",
+            "x_forwarded_for",
+            "proxy",
+        ] {
+            assert!(!headers.contains_key(gone), "{gone}");
+        }
+        assert_eq!(
+            headers["authorization"], "Bearer x",
+            "the function's own business"
+        );
+    }
+
+    #[test]
+    fn repeated_fields_pass_and_the_watchdogs_word_does_not() {
+        let mut headers = head(&[
+            ("set-cookie", "a"),
+            ("set-cookie", "b"),
+            ("x-skep-not-accepted", "busy"),
+            ("connection", "close"),
+            ("trailer", "x"),
+        ]);
+        inbound(&mut headers);
+        assert_eq!(headers.get_all("set-cookie").iter().count(), 2);
+        assert!(
+            !headers.contains_key("x-skep-not-accepted") && !headers.contains_key("connection")
+        );
+        assert!(headers.contains_key("trailer"));
+    }
+}

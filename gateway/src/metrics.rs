@@ -1,0 +1,375 @@
+//! Every metric name, and methods named after the events that move them. Label values come only from known functions.
+
+mod function;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+pub use self::function::{Call, FunctionMetrics};
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    Opts, Registry, TextEncoder,
+};
+
+/// The content type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Each metric with its type, labels and meaning; the README's table is checked against this one.
+pub const TABLE: &[(&str, &str, &str, &str)] = &[
+    (
+        "gateway_function_invocation_total",
+        "counter",
+        "function_name, code",
+        "calls that ended, by status; 499: the caller went away first",
+    ),
+    (
+        "gateway_functions_seconds",
+        "histogram",
+        "function_name, code",
+        "seconds from the request to the end of the answer",
+    ),
+    (
+        "gateway_function_invocation_started",
+        "counter",
+        "function_name",
+        "calls that began",
+    ),
+    (
+        "gateway_service_count",
+        "gauge",
+        "function_name",
+        "replicas asked for",
+    ),
+    (
+        "skep_in_flight",
+        "gauge",
+        "function_name",
+        "calls running now",
+    ),
+    (
+        "skep_endpoints",
+        "gauge",
+        "function_name, state",
+        "endpoints by state: starting, ready, ejected",
+    ),
+    (
+        "skep_connect_failures_total",
+        "counter",
+        "function_name",
+        "connections to an endpoint that failed",
+    ),
+    (
+        "skep_retries_total",
+        "counter",
+        "function_name",
+        "calls tried again on another connection or endpoint",
+    ),
+    (
+        "skep_broken_answers_total",
+        "counter",
+        "function_name",
+        "answers that broke off after their head",
+    ),
+    (
+        "skep_refused_total",
+        "counter",
+        "reason",
+        "requests that reached no function: bad_request, not_found, method",
+    ),
+    ("skep_functions", "gauge", "", "functions in the table"),
+    (
+        "skep_discovery_listings_total",
+        "counter",
+        "result",
+        "listings of the provider: ok, error",
+    ),
+    (
+        "skep_discovery_seconds",
+        "histogram",
+        "",
+        "seconds that a listing took",
+    ),
+    (
+        "skep_discovery_age_seconds",
+        "gauge",
+        "",
+        "seconds since the last good listing",
+    ),
+    ("skep_build_info", "gauge", "version, sha", "always 1"),
+];
+
+/// Why a request reached no function.
+#[derive(Clone, Copy, Debug)]
+pub enum Refused {
+    /// Malformed: a bad name or a missing header.
+    BadRequest,
+    /// No such function or page.
+    NotFound,
+    /// A known page with a verb it does not have.
+    Method,
+}
+
+/// All metrics of one gateway.
+pub struct Metrics {
+    registry: Registry,
+    per_function: Arc<PerFunction>,
+    functions: Mutex<HashMap<String, Weak<FunctionMetrics>>>,
+    refused: [IntCounter; 3],
+    service_count: GaugeVec,
+    in_flight: GaugeVec,
+    endpoints: GaugeVec,
+    table_size: Gauge,
+    listings: [IntCounter; 2],
+    listing_seconds: Histogram,
+    age: Gauge,
+    // The gauges above are filled at each scrape; two scrapes at once would mix their fillings.
+    scrape: Mutex<()>,
+}
+
+struct PerFunction {
+    invocations: IntCounterVec,
+    seconds: HistogramVec,
+    started: IntCounterVec,
+    connect_failures: IntCounterVec,
+    retries: IntCounterVec,
+    broken: IntCounterVec,
+}
+
+/// What a scrape says of one function.
+pub struct Observed<'a> {
+    /// Its handles.
+    pub metrics: &'a FunctionMetrics,
+    /// Replicas asked for.
+    pub desired: u64,
+    /// How many endpoints are in each state, by the state's name.
+    pub endpoints: Vec<(&'static str, usize)>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Panics
+    /// If two entries of [`TABLE`] bear one name.
+    #[must_use]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let make = Make(&registry);
+        let refused = make.counter_vec("skep_refused_total");
+        let listings = make.counter_vec("skep_discovery_listings_total");
+        make.gauge_vec("skep_build_info")
+            .with_label_values(&[crate::VERSION, crate::GIT_SHA])
+            .set(1.0);
+        registry
+            .register(Box::new(ProcessCollector::for_self()))
+            .expect("metric names are unique");
+        Self {
+            per_function: Arc::new(PerFunction {
+                invocations: make.counter_vec("gateway_function_invocation_total"),
+                seconds: make.histogram_vec("gateway_functions_seconds"),
+                started: make.counter_vec("gateway_function_invocation_started"),
+                connect_failures: make.counter_vec("skep_connect_failures_total"),
+                retries: make.counter_vec("skep_retries_total"),
+                broken: make.counter_vec("skep_broken_answers_total"),
+            }),
+            functions: Mutex::default(),
+            refused: ["bad_request", "not_found", "method"]
+                .map(|reason| refused.with_label_values(&[reason])),
+            service_count: make.gauge_vec("gateway_service_count"),
+            in_flight: make.gauge_vec("skep_in_flight"),
+            endpoints: make.gauge_vec("skep_endpoints"),
+            table_size: make
+                .gauge_vec("skep_functions")
+                .with_label_values::<&str>(&[]),
+            listings: ["ok", "error"].map(|result| listings.with_label_values(&[result])),
+            listing_seconds: make
+                .histogram_vec("skep_discovery_seconds")
+                .with_label_values::<&str>(&[]),
+            age: make
+                .gauge_vec("skep_discovery_age_seconds")
+                .with_label_values::<&str>(&[]),
+            scrape: Mutex::default(),
+            registry,
+        }
+    }
+
+    /// The handles of one function, the same ones as long as anybody holds them. Its series go when the last holder does.
+    #[must_use]
+    pub fn function(&self, label: &str) -> Arc<FunctionMetrics> {
+        let mut functions = self
+            .functions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = functions.get(label).and_then(Weak::upgrade) {
+            return known;
+        }
+        functions.retain(|_, metrics| metrics.strong_count() > 0);
+        let fresh = Arc::new(FunctionMetrics::new(label, self.per_function.clone()));
+        functions.insert(label.to_owned(), Arc::downgrade(&fresh));
+        fresh
+    }
+
+    /// A request reached no function.
+    pub fn refused(&self, why: Refused) {
+        self.refused[why as usize].inc();
+    }
+
+    /// A listing of the provider ended.
+    pub fn listed(&self, took: Duration, ok: bool) {
+        self.listings[usize::from(!ok)].inc();
+        self.listing_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Everything, in Prometheus' text format.
+    pub fn render<'a>(
+        &self,
+        functions: impl Iterator<Item = Observed<'a>>,
+        age: Option<Duration>,
+    ) -> Vec<u8> {
+        let _one_at_a_time = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        for gauges in [&self.service_count, &self.in_flight, &self.endpoints] {
+            gauges.reset();
+        }
+        let mut count = 0.0;
+        for function in functions {
+            let label = function.metrics.label();
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "replica counts are far below 2^52"
+            )]
+            self.service_count
+                .with_label_values(&[label])
+                .set(function.desired as f64);
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "in-flight counts are far below 2^52"
+            )]
+            self.in_flight
+                .with_label_values(&[label])
+                .set(function.metrics.in_flight() as f64);
+            for (state, number) in function.endpoints {
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "endpoint counts are far below 2^52"
+                )]
+                self.endpoints
+                    .with_label_values(&[label, state])
+                    .set(number as f64);
+            }
+            count += 1.0;
+        }
+        self.table_size.set(count);
+        self.age
+            .set(age.map_or(f64::INFINITY, |age| age.as_secs_f64()));
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics could not be written");
+        }
+        text
+    }
+}
+
+/// Builds a metric from its row of [`TABLE`] and registers it.
+struct Make<'a>(&'a Registry);
+
+impl Make<'_> {
+    fn row(name: &str) -> (Opts, Vec<&'static str>) {
+        let (name, _, labels, help) = TABLE
+            .iter()
+            .find(|row| row.0 == name)
+            .expect("every metric has its row in TABLE");
+        (
+            Opts::new(*name, *help),
+            labels
+                .split(", ")
+                .filter(|label| !label.is_empty())
+                .collect(),
+        )
+    }
+
+    fn add<C: Collector + Clone + 'static>(&self, collector: C) -> C {
+        self.0
+            .register(Box::new(collector.clone()))
+            .expect("metric names are unique");
+        collector
+    }
+
+    fn counter_vec(&self, name: &str) -> IntCounterVec {
+        let (opts, labels) = Self::row(name);
+        self.add(IntCounterVec::new(opts, &labels).expect("valid metric"))
+    }
+
+    fn gauge_vec(&self, name: &str) -> GaugeVec {
+        let (opts, labels) = Self::row(name);
+        self.add(GaugeVec::new(opts, &labels).expect("valid metric"))
+    }
+
+    fn histogram_vec(&self, name: &str) -> HistogramVec {
+        let (opts, labels) = Self::row(name);
+        self.add(HistogramVec::new(HistogramOpts::from(opts), &labels).expect("valid metric"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(metrics: &Metrics) -> String {
+        String::from_utf8(metrics.render(std::iter::empty(), None)).unwrap()
+    }
+
+    #[test]
+    fn counts_calls_by_status_and_forgets_a_function_that_is_gone() {
+        let metrics = Metrics::new();
+        let function = metrics.function("echo");
+        for code in [200, 200, 500] {
+            Call::begin(metrics.function("echo")).answered(code);
+        }
+        drop(Call::begin(function.clone()));
+        let page = text(&metrics);
+        assert!(
+            page.contains(
+                r#"gateway_function_invocation_total{code="200",function_name="echo"} 2"#
+            ),
+            "{page}"
+        );
+        assert!(
+            page.contains(
+                r#"gateway_function_invocation_total{code="500",function_name="echo"} 1"#
+            )
+        );
+        assert!(
+            page.contains(
+                r#"gateway_function_invocation_total{code="499",function_name="echo"} 1"#
+            )
+        );
+        assert!(page.contains(r#"gateway_function_invocation_started{function_name="echo"} 4"#));
+        assert_eq!(function.calls(), 4);
+        drop(function);
+        assert!(
+            !text(&metrics).contains("echo"),
+            "no series outlives its function"
+        );
+    }
+
+    #[test]
+    fn says_what_the_process_uses() {
+        let page = text(&Metrics::new());
+        for name in [
+            "process_resident_memory_bytes",
+            "process_open_fds",
+            "process_cpu_seconds_total",
+            "skep_build_info",
+        ] {
+            assert!(page.contains(name), "{name} in {page}");
+        }
+    }
+}

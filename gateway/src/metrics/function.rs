@@ -1,0 +1,178 @@
+//! The metrics of one function, and the guard that counts one call of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use prometheus::{Histogram, IntCounter};
+
+use super::PerFunction;
+
+/// The status under which a call is counted whose caller went away before there was an answer (nginx's number for it).
+const CLIENT_GONE: u16 = 499;
+
+/// One function's handles, bound once so that a call looks no label up.
+pub struct FunctionMetrics {
+    label: String,
+    vecs: Arc<PerFunction>,
+    started: IntCounter,
+    connect_failures: IntCounter,
+    retries: IntCounter,
+    broken: IntCounter,
+    // One entry for each status seen so far: few, read on every call, extended rarely.
+    outcomes: ArcSwap<Vec<Outcome>>,
+    ended: AtomicU64,
+    in_flight: AtomicUsize,
+}
+
+#[derive(Clone)]
+struct Outcome {
+    code: u16,
+    total: IntCounter,
+    seconds: Histogram,
+}
+
+impl FunctionMetrics {
+    pub(super) fn new(label: &str, vecs: Arc<PerFunction>) -> Self {
+        let labels = [label];
+        Self {
+            started: vecs.started.with_label_values(&labels),
+            connect_failures: vecs.connect_failures.with_label_values(&labels),
+            retries: vecs.retries.with_label_values(&labels),
+            broken: vecs.broken.with_label_values(&labels),
+            outcomes: ArcSwap::default(),
+            ended: AtomicU64::new(0),
+            in_flight: AtomicUsize::new(0),
+            label: label.to_owned(),
+            vecs,
+        }
+    }
+
+    /// The value of the label `function_name`.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// How many calls run now.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// How many calls have ended.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// A connection to one of its endpoints failed.
+    pub fn connect_failed(&self) {
+        self.connect_failures.inc();
+    }
+
+    /// A call is tried on another connection.
+    pub fn retried(&self) {
+        self.retries.inc();
+    }
+
+    /// An answer broke off.
+    pub fn broke(&self) {
+        self.broken.inc();
+    }
+
+    fn outcome(&self, code: u16) -> Outcome {
+        let known = |outcomes: &[Outcome]| {
+            outcomes
+                .iter()
+                .find(|outcome| outcome.code == code)
+                .cloned()
+        };
+        if let Some(outcome) = known(&self.outcomes.load()) {
+            return outcome;
+        }
+        let text = code.to_string();
+        let labels = [self.label.as_str(), text.as_str()];
+        let fresh = Outcome {
+            code,
+            total: self.vecs.invocations.with_label_values(&labels),
+            seconds: self.vecs.seconds.with_label_values(&labels),
+        };
+        self.outcomes.rcu(|outcomes| {
+            let mut outcomes = Vec::clone(outcomes);
+            if known(&outcomes).is_none() {
+                outcomes.push(fresh.clone());
+            }
+            outcomes
+        });
+        fresh
+    }
+}
+
+impl Drop for FunctionMetrics {
+    fn drop(&mut self) {
+        let label = [self.label.as_str()];
+        for vec in [
+            &self.vecs.started,
+            &self.vecs.connect_failures,
+            &self.vecs.retries,
+            &self.vecs.broken,
+        ] {
+            let _ = vec.remove_label_values(&label);
+        }
+        for outcome in self.outcomes.load().iter() {
+            let code = outcome.code.to_string();
+            let _ = self
+                .vecs
+                .invocations
+                .remove_label_values(&[self.label.as_str(), &code]);
+            let _ = self
+                .vecs
+                .seconds
+                .remove_label_values(&[self.label.as_str(), &code]);
+        }
+    }
+}
+
+/// A running call: counted as started now, and as ended with its status and time when dropped.
+pub struct Call {
+    function: Arc<FunctionMetrics>,
+    began: Instant,
+    code: u16,
+}
+
+impl Call {
+    /// A call of this function begins.
+    #[must_use]
+    pub fn begin(function: Arc<FunctionMetrics>) -> Self {
+        function.started.inc();
+        function.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self {
+            function,
+            began: Instant::now(),
+            code: CLIENT_GONE,
+        }
+    }
+
+    /// The status that the caller is told. Without one the caller went away before.
+    pub fn answered(&mut self, code: u16) {
+        self.code = code;
+    }
+
+    /// The function's handles.
+    #[must_use]
+    pub fn function(&self) -> &FunctionMetrics {
+        &self.function
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let outcome = self.function.outcome(self.code);
+        outcome.total.inc();
+        outcome.seconds.observe(self.began.elapsed().as_secs_f64());
+        self.function.ended.fetch_add(1, Ordering::Relaxed);
+        self.function.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}

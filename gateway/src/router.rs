@@ -1,0 +1,252 @@
+//! Request head → route. The path is looked at once, as it came, and never decoded: pure.
+//!
+//! | request | route |
+//! |---|---|
+//! | any verb `/function/<name>[/path]` | the function, called with the rest of the path |
+//! | `/` with `X-Function` | that function, called at `/` |
+//! | GET `/` | a help page |
+//! | GET `/healthz` `/readyz` `/metrics` `/metrics/` | about the gateway |
+//! | GET `/system/functions` `/system/function/<name>` `/system/info` | management, read-only |
+
+use hyper::Method;
+
+use crate::function::is_name;
+
+const FUNCTION_PREFIX: &str = "/function/";
+const DETAIL_PREFIX: &str = "/system/function/";
+
+/// Where a request goes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Route<'a> {
+    /// Call a function. `rest` is what is left of the path: empty, or beginning with `/`.
+    Function {
+        /// Its name, well-formed, without the default namespace.
+        name: &'a str,
+        /// The path that the function is called with.
+        rest: &'a str,
+    },
+    /// About the gateway or its functions.
+    Page(Page),
+    /// Not a request that we understand.
+    Refused(Refusal),
+}
+
+/// A page of the gateway's own.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Page {
+    /// What this is and how to call a function.
+    Help,
+    /// Whether the process serves.
+    Health,
+    /// Whether calls should be sent here.
+    Ready,
+    /// Prometheus' text format.
+    Metrics,
+    /// Every function.
+    Functions,
+    /// One function.
+    Function(String),
+    /// Provider and version.
+    Info,
+}
+
+/// Why a request was not understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The function's segment of the path, or `X-Function`, is no name.
+    BadName,
+    /// A call to `/` that names no function.
+    NoFunctionNamed,
+    /// Nothing is here.
+    NoSuchPage,
+    /// Something is here, for other verbs.
+    Method {
+        /// The verbs it has, for the `Allow` header.
+        allow: &'static str,
+    },
+}
+
+/// Finds the route of a request: its verb, its raw path, the value of `X-Function`, and the namespace that may be left out.
+#[must_use]
+pub fn route<'a>(
+    method: &Method,
+    path: &'a str,
+    x_function: Option<&'a [u8]>,
+    namespace: &str,
+) -> Route<'a> {
+    if let Some(after) = path.strip_prefix(FUNCTION_PREFIX) {
+        // A name in the path wins over one in the header.
+        let (name, rest) = after.split_at(after.find('/').unwrap_or(after.len()));
+        return function(name, rest, namespace);
+    }
+    if path == "/" {
+        return match x_function.map(std::str::from_utf8) {
+            Some(Ok(name)) => function(name.trim(), "", namespace),
+            Some(Err(_)) => Route::Refused(Refusal::BadName),
+            None if is_read(method) => Route::Page(Page::Help),
+            None => Route::Refused(Refusal::NoFunctionNamed),
+        };
+    }
+    match page(path, namespace) {
+        Ok(page) if is_read(method) => Route::Page(page),
+        Ok(_) => Route::Refused(Refusal::Method { allow: "GET, HEAD" }),
+        Err(refusal) => Route::Refused(refusal),
+    }
+}
+
+fn page(path: &str, namespace: &str) -> Result<Page, Refusal> {
+    match path {
+        "/healthz" => Ok(Page::Health),
+        "/readyz" => Ok(Page::Ready),
+        "/metrics" | "/metrics/" => Ok(Page::Metrics),
+        "/system/functions" => Ok(Page::Functions),
+        "/system/info" => Ok(Page::Info),
+        _ => {
+            let name = path
+                .strip_prefix(DETAIL_PREFIX)
+                .ok_or(Refusal::NoSuchPage)?;
+            let name = without_namespace(name, namespace);
+            if is_name(name) {
+                Ok(Page::Function(name.to_owned()))
+            } else {
+                Err(Refusal::BadName)
+            }
+        }
+    }
+}
+
+fn function<'a>(name: &'a str, rest: &'a str, namespace: &str) -> Route<'a> {
+    let name = without_namespace(name, namespace);
+    if is_name(name) {
+        Route::Function { name, rest }
+    } else {
+        Route::Refused(Refusal::BadName)
+    }
+}
+
+/// `<name>.<namespace>` is `<name>` when the namespace is the default one: clients always write it (wire contract §7.2).
+fn without_namespace<'a>(name: &'a str, namespace: &str) -> &'a str {
+    match name.rsplit_once('.') {
+        Some((short, suffix)) if suffix == namespace => short,
+        _ => name,
+    }
+}
+
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get(path: &str) -> Route<'_> {
+        route(&Method::GET, path, None, "openfaas-fn")
+    }
+
+    fn call<'a>(name: &'a str, rest: &'a str) -> Route<'a> {
+        Route::Function { name, rest }
+    }
+
+    #[test]
+    fn a_function_is_named_by_its_path_segment() {
+        assert_eq!(get("/function/cat"), call("cat", ""));
+        assert_eq!(get("/function/my-fn_2/"), call("my-fn_2", "/"));
+        assert_eq!(
+            get("/function/cat/a/../b%2fc//d"),
+            call("cat", "/a/../b%2fc//d"),
+            "the rest is the function's business"
+        );
+        assert_eq!(get("/function/cat.openfaas-fn/x"), call("cat", "/x"));
+        assert_eq!(
+            get("/function/cat.other"),
+            call("cat.other", ""),
+            "another namespace is another name"
+        );
+    }
+
+    #[test]
+    fn a_segment_that_is_no_name_is_refused() {
+        for path in [
+            "/function/",
+            "/function//cat",
+            "/function/..",
+            "/function/../system/info",
+            "/function/%2e%2e/x",
+            "/function/a%2fb",
+            "/function/a%5cb",
+            "/function/a%00",
+            "/function/a%20b",
+            "/function/a;b",
+            "/function/a\\b",
+        ] {
+            assert_eq!(get(path), Route::Refused(Refusal::BadName), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_root_is_routed_by_header() {
+        let root = |method, header| route(method, "/", header, "openfaas-fn");
+        assert_eq!(
+            root(&Method::POST, Some(b"cat".as_slice())),
+            call("cat", "")
+        );
+        assert_eq!(
+            root(&Method::GET, Some(b" cat.openfaas-fn ".as_slice())),
+            call("cat", "")
+        );
+        for bad in [b"../x".as_slice(), b"", b"a b", b"\xff"] {
+            assert_eq!(
+                root(&Method::POST, Some(bad)),
+                Route::Refused(Refusal::BadName)
+            );
+        }
+        assert_eq!(
+            root(&Method::POST, None),
+            Route::Refused(Refusal::NoFunctionNamed)
+        );
+        assert_eq!(root(&Method::HEAD, None), Route::Page(Page::Help));
+        let both = route(&Method::POST, "/function/cat", Some(b"dog"), "openfaas-fn");
+        assert_eq!(both, call("cat", ""), "the path wins");
+    }
+
+    #[test]
+    fn pages_are_exact_and_read_only() {
+        for (path, page) in [
+            ("/healthz", Page::Health),
+            ("/readyz", Page::Ready),
+            ("/metrics", Page::Metrics),
+            ("/metrics/", Page::Metrics),
+            ("/system/functions", Page::Functions),
+            (
+                "/system/function/cat.openfaas-fn",
+                Page::Function("cat".to_owned()),
+            ),
+            ("/system/info", Page::Info),
+        ] {
+            assert_eq!(get(path), Route::Page(page), "{path}");
+            assert_eq!(
+                route(&Method::DELETE, path, None, "openfaas-fn"),
+                Route::Refused(Refusal::Method { allow: "GET, HEAD" }),
+                "{path}"
+            );
+        }
+        for path in [
+            "/function",
+            "/functions/cat",
+            "/system",
+            "/system/",
+            "//function/cat",
+            "/FUNCTION/cat",
+            "/system/functions/",
+            "/%66unction/cat",
+            "*",
+        ] {
+            assert_eq!(get(path), Route::Refused(Refusal::NoSuchPage), "{path}");
+        }
+        assert_eq!(
+            get("/system/function/../info"),
+            Route::Refused(Refusal::BadName)
+        );
+    }
+}

@@ -1,0 +1,199 @@
+//! Hostile input is normal input: 400, 404 or 431, nothing forwarded, and the next call is fine.
+
+use crate::support::client::{get, post, raw, request};
+use crate::support::gateway::Gateway;
+use crate::support::upstream::Upstream;
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+#[test]
+fn malformed_requests_are_refused_and_not_forwarded() {
+    let upstream = Upstream::says(OK);
+    let gateway = Gateway::of(&upstream.entry("echo", ""));
+    let to = "/function/echo";
+    let cases: &[String] = &[
+        format!("GET {to}\r\n\r\n"),
+        format!("GET {to} HTTP/9.9\r\nHost: t\r\n\r\n"),
+        format!("G\0T {to} HTTP/1.1\r\nHost: t\r\n\r\n"),
+        format!("GET {to} HTTP/1.1\r\nHost: t\r\nBad Name: x\r\n\r\n"),
+        format!("GET {to} HTTP/1.1\r\nHost: t\r\nX: a\0b\r\n\r\n"),
+        format!("POST {to} HTTP/1.1\r\nHost: t\r\nContent-Length: -1\r\n\r\n"),
+        format!(
+            "POST {to} HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"
+        ),
+        format!("POST {to} HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: gzip\r\n\r\n"),
+        "GET / function/echo HTTP/1.1\r\nHost: t\r\n\r\n".to_owned(),
+        "\r\n\r\n\r\n\0\0\0\0".to_owned(),
+    ];
+    for case in cases {
+        let answer = raw(gateway.address, case.as_bytes());
+        assert!(
+            answer
+                .as_ref()
+                .is_none_or(|answer| (400..=431).contains(&answer.status)),
+            "{case:?}: {answer:?}"
+        );
+    }
+    assert!(upstream.saw_nothing(), "nothing of it was forwarded");
+    assert_eq!(get(gateway.address, to).text(), "ok");
+}
+
+#[test]
+fn heads_that_are_too_large_are_431() {
+    let upstream = Upstream::says(OK);
+    let gateway = Gateway::of(&upstream.entry("echo", ""));
+    let large = "x".repeat(64 << 10);
+    assert_eq!(
+        request(
+            gateway.address,
+            "GET",
+            "/function/echo",
+            &[("X-Large", &large)],
+            b""
+        )
+        .status,
+        431
+    );
+    let many: Vec<_> = (0..1000).map(|n| (format!("X-{n}"), "1")).collect();
+    let many: Vec<_> = many
+        .iter()
+        .map(|(name, value)| (name.as_str(), *value))
+        .collect();
+    assert_eq!(
+        request(gateway.address, "GET", "/function/echo", &many, b"").status,
+        431
+    );
+    let path = format!("/function/echo/{}", "p".repeat(70 << 10));
+    assert!([414, 431].contains(&get(gateway.address, &path).status));
+    assert!(upstream.saw_nothing());
+    let fits = "x".repeat(32 << 10);
+    assert_eq!(
+        request(
+            gateway.address,
+            "GET",
+            "/function/echo",
+            &[("X-Large", &fits)],
+            b""
+        )
+        .status,
+        200
+    );
+}
+
+#[test]
+fn names_that_are_no_names_reach_nobody() {
+    let upstream = Upstream::says(OK);
+    let gateway = Gateway::of(&upstream.entry("echo", ""));
+    let long = "n".repeat(64);
+    for name in [
+        "..",
+        "../echo",
+        "%2e%2e/echo",
+        "ec%68o",
+        "echo%00",
+        "echo%2f",
+        "echo%5c",
+        "echo;x",
+        "echo%20",
+        "%20echo",
+        "",
+        "/echo",
+        &long,
+    ] {
+        let answer = get(gateway.address, &format!("/function/{name}"));
+        assert_eq!(answer.status, 400, "{name}");
+        assert!(
+            answer.text().contains("bad function name"),
+            "{}",
+            answer.text()
+        );
+        let by_header = request(gateway.address, "POST", "/", &[("X-Function", name)], b"x");
+        assert_eq!(by_header.status, 400, "X-Function: {name}");
+    }
+    for path in [
+        "/function",
+        "//function/echo",
+        "/Function/echo",
+        "/./function/echo",
+        "/x/../function/echo",
+        "/system/../function/echo",
+        "/%66unction/echo",
+        "/async-function/echo",
+    ] {
+        assert_eq!(get(gateway.address, path).status, 404, "{path}");
+    }
+    assert!(upstream.saw_nothing());
+}
+
+#[test]
+fn a_functions_rest_of_the_path_never_leads_to_the_management_api() {
+    let upstream = Upstream::says(OK);
+    let gateway = Gateway::of(&upstream.entry("echo", ""));
+    for path in [
+        "/function/echo/../../system/functions",
+        "/function/echo/%2e%2e/%2e%2e/system/info",
+        "/function/echo//system/functions",
+    ] {
+        assert_eq!(
+            get(gateway.address, path).text(),
+            "ok",
+            "{path} is the function's"
+        );
+        assert!(
+            upstream.saw().contains("system"),
+            "the rest arrives as it came"
+        );
+    }
+}
+
+#[test]
+fn absolute_targets_and_pipelined_requests_are_told_apart() {
+    let upstream = Upstream::says(OK);
+    let gateway = Gateway::of(&upstream.entry("echo", ""));
+    let absolute = raw(
+        gateway.address,
+        b"GET http://other.example/function/echo HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
+    )
+    .unwrap();
+    assert_eq!(absolute.text(), "ok");
+    assert!(
+        upstream
+            .saw()
+            .to_lowercase()
+            .contains("host: other.example"),
+        "RFC 9112 section 3.2.2"
+    );
+    let smuggled = b"POST /function/echo HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /system/info HTTP/1.1\r\nHost: t\r\n\r\n";
+    let answer = raw(gateway.address, smuggled).unwrap();
+    assert!(
+        !answer.text().contains("provider"),
+        "what follows a doubtful message is not answered: {answer:?}"
+    );
+}
+
+#[test]
+fn five_hundred_random_names_make_one_series_at_most() {
+    let gateway = Gateway::of("  cat:\n    fprocess: cat");
+    assert_eq!(post(gateway.address, "/function/cat", "x").status, 200);
+    let series = || {
+        get(gateway.address, "/metrics")
+            .text()
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .count()
+    };
+    get(gateway.address, "/function/nosuch");
+    let before = series();
+    for n in 0..500 {
+        assert_eq!(
+            get(gateway.address, &format!("/function/random{n}")).status,
+            404
+        );
+    }
+    assert!(
+        series() <= before + 1,
+        "{before} series became {}",
+        series()
+    );
+    assert!(gateway.metric("skep_refused_total{reason=\"not_found\"}") >= 501.0);
+}

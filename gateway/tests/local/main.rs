@@ -1,0 +1,18 @@
+//! The gateway from outside, over the local provider: real watchdogs, real child processes, real sockets.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops where its world does not hold"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod calls;
+mod commands;
+mod failures;
+mod forwarding;
+mod hostile;
+mod metrics;
+mod processes;
+mod samples;
+mod structure;

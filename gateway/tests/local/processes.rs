@@ -1,0 +1,168 @@
+//! What `skep local` starts, replaces and ends.
+
+use std::time::Duration;
+
+use crate::support::client::{get, post, read, send};
+use crate::support::gateway::{Gateway, children, gone, processes};
+use crate::support::{eventually, within};
+
+#[test]
+fn term_lets_running_calls_finish_and_ends_everything_it_started() {
+    let mut gateway = Gateway::of(
+        "  slow:\n    fprocess: sh -c \"sleep 1.7042; echo finished\"\n  cat:\n    fprocess: cat",
+    );
+    let stream = send(
+        gateway.address,
+        b"GET /function/slow HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
+    );
+    eventually("the call runs", || !processes("sleep 1.7042").is_empty());
+    let started = children(gateway.pid());
+    assert_eq!(started.len(), 2);
+    gateway.signal("TERM");
+    eventually("nothing new is accepted", || {
+        std::net::TcpStream::connect(gateway.address).is_err()
+    });
+    let answer = read(stream, false);
+    assert_eq!((answer.status, answer.text().as_str()), (200, "finished\n"));
+    assert_eq!(gateway.ended(), Some(0));
+    eventually("the watchdogs are gone", || {
+        started
+            .iter()
+            .all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists())
+    });
+}
+
+#[test]
+fn ctrl_c_with_nothing_running_ends_at_once() {
+    let mut gateway = Gateway::of("  cat:\n    fprocess: cat");
+    assert_eq!(post(gateway.address, "/function/cat", "x").status, 200);
+    gateway.signal("INT");
+    let took = within(Duration::from_secs(10), "it ends", || {
+        !std::path::Path::new(&format!("/proc/{}/exe", gateway.pid())).exists()
+    });
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(gateway.ended(), Some(0));
+}
+
+#[test]
+fn the_drain_limit_cuts_what_does_not_finish() {
+    let mut gateway = Gateway::with(
+        "  forever:\n    fprocess: sleep 4712.5",
+        &["--drain-timeout", "300ms"],
+    );
+    let _stream = send(
+        gateway.address,
+        b"GET /function/forever HTTP/1.1\r\nHost: t\r\n\r\n",
+    );
+    eventually("the call runs", || !processes("sleep 4712.5").is_empty());
+    gateway.signal("TERM");
+    assert_eq!(gateway.ended(), Some(0));
+    gone("sleep 4712.5");
+}
+
+#[test]
+fn a_gateway_that_is_killed_takes_its_functions_along() {
+    let mut gateway = Gateway::of("  stay:\n    fprocess: sleep 4713.5");
+    let stream = send(
+        gateway.address,
+        b"GET /function/stay HTTP/1.1\r\nHost: t\r\n\r\n",
+    );
+    eventually("the call runs", || !processes("sleep 4713.5").is_empty());
+    let watchdogs = children(gateway.pid());
+    gateway.signal("KILL");
+    assert_eq!(gateway.ended(), None);
+    drop(stream);
+    gone("sleep 4713.5");
+    eventually("no watchdog is left", || {
+        watchdogs
+            .iter()
+            .all(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists())
+    });
+}
+
+#[test]
+fn a_changed_stack_file_is_applied_and_a_broken_one_is_not() {
+    let gateway = Gateway::of("  one:\n    fprocess: echo first\n  same:\n    fprocess: cat");
+    assert_eq!(get(gateway.address, "/function/one").text(), "first\n");
+    let same = get(gateway.address, "/system/function/same").json();
+    gateway.change(
+        "  one:\n    fprocess: echo second\n  two:\n    fprocess: cat\n  same:\n    fprocess: cat",
+    );
+    eventually("the new function answers", || {
+        post(gateway.address, "/function/two", "x").status == 200
+    });
+    eventually("the changed one too", || {
+        get(gateway.address, "/function/one").text() == "second\n"
+    });
+    gateway.change("  one:\n    fprocess: nosuchcommand");
+    eventually("the mistake is told", || {
+        gateway.log().contains("'nosuchcommand' was not found")
+    });
+    assert_eq!(get(gateway.address, "/function/one").text(), "second\n");
+    assert_eq!(
+        get(gateway.address, "/system/function/same").json()["createdAt"],
+        same["createdAt"]
+    );
+    gateway.change("  same:\n    fprocess: cat");
+    eventually("what is gone is gone", || {
+        get(gateway.address, "/function/one").status == 404
+    });
+    assert_eq!(post(gateway.address, "/function/same", "x").text(), "x");
+}
+
+#[test]
+fn a_function_is_replaced_without_a_failed_call() {
+    let gateway =
+        Gateway::of("  f:\n    fprocess: sh -c \"cat; sleep 0.05\"\n    environment:\n      V: 0");
+    let address = gateway.address;
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stopped = stop.clone();
+    let caller = std::thread::spawn(move || {
+        let mut statuses = Vec::new();
+        while !stopped.load(std::sync::atomic::Ordering::SeqCst) {
+            statuses.push(post(address, "/function/f", "x").status);
+        }
+        statuses
+    });
+    for version in 1..4 {
+        gateway.change(&format!(
+            "  f:\n    fprocess: sh -c \"cat; sleep 0.05\"\n    environment:\n      V: {version}"
+        ));
+        eventually("the new version is in force", || {
+            get(address, "/system/function/f").json()["envVars"]["V"] == version.to_string()
+        });
+    }
+    stop.store(true, std::sync::atomic::Ordering::SeqCst);
+    let statuses = caller.join().unwrap();
+    assert!(
+        statuses.len() > 10 && statuses.iter().all(|status| *status == 200),
+        "{statuses:?}"
+    );
+}
+
+#[test]
+fn a_functions_log_is_shown_behind_its_name() {
+    let gateway = Gateway::of(
+        "  talk:\n    fprocess: sh -c \"echo to the log >&2\"\n    environment:\n      combine_output: 'false'",
+    );
+    assert_eq!(get(gateway.address, "/function/talk").status, 200);
+    eventually("the line is shown", || {
+        gateway
+            .log()
+            .lines()
+            .any(|line| line.starts_with("talk | ") && line.contains("to the log"))
+    });
+}
+
+#[test]
+fn the_gateways_own_environment_is_not_the_functions() {
+    let gateway = Gateway::of("  env:\n    fprocess: env\n    environment:\n      MINE: '1'");
+    let env = get(gateway.address, "/function/env").text();
+    assert!(env.contains("MINE=1\n") && env.contains("PATH="), "{env}");
+    for ours in ["skep_", "CARGO", "DOCKER_HOST"] {
+        assert!(
+            !env.lines().any(|line| line.starts_with(ours)),
+            "{ours} in {env}"
+        );
+    }
+}

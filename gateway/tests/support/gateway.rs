@@ -1,0 +1,233 @@
+//! A real `skep local` on a free port; dropping it ends it and all its functions.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::{client, eventually, within};
+
+/// The program under test.
+pub fn skep() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+    command
+        .env_clear()
+        .env("PATH", std::env::var("PATH").unwrap());
+    command
+}
+
+/// Runs the program to its end.
+pub fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
+    skep()
+        .args(args)
+        .envs(env.iter().copied())
+        .output()
+        .unwrap()
+}
+
+/// A folder that goes with its holder.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    pub fn new() -> Self {
+        let path = std::env::temp_dir().join(format!(
+            "skep-test-{}-{:x}",
+            std::process::id(),
+            fastrand::u64(..)
+        ));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A running gateway.
+pub struct Gateway {
+    pub address: SocketAddr,
+    pub greeting: String,
+    pub folder: Folder,
+    child: Child,
+    log: Arc<Mutex<String>>,
+}
+
+impl Gateway {
+    /// A gateway of these functions, written as the inside of `functions:` in a stack file.
+    pub fn of(functions: &str) -> Self {
+        Self::with(functions, &[])
+    }
+
+    /// The same, with more flags.
+    pub fn with(functions: &str, flags: &[&str]) -> Self {
+        let folder = Folder::new();
+        let stack = folder.write("stack.yml", &stack(functions));
+        let mut args = vec!["local", stack.to_str().unwrap(), "--port", "0"];
+        args.extend(flags);
+        Self::start(&args, folder)
+    }
+
+    /// A gateway of an existing stack file.
+    pub fn of_file(file: &str) -> Self {
+        Self::start(&["local", file, "--port", "0"], Folder::new())
+    }
+
+    fn start(args: &[&str], folder: Folder) -> Self {
+        let mut child = skep()
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        collect(child.stderr.take().unwrap(), log.clone());
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut greeting = String::new();
+        while !greeting.contains("Ctrl-C") {
+            let read = stdout.read_line(&mut greeting).unwrap();
+            assert!(read > 0, "skep ended: {greeting} {}", log.lock().unwrap());
+        }
+        let address = greeting
+            .split("http://")
+            .nth(1)
+            .unwrap()
+            .split_whitespace()
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
+        Self {
+            address,
+            greeting,
+            folder,
+            child,
+            log,
+        }
+    }
+
+    /// Writes another stack file in place of the first.
+    pub fn change(&self, functions: &str) {
+        self.folder.write("stack.yml", &stack(functions));
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// The value of a series on its metrics page, 0 if it is not there.
+    pub fn metric(&self, series: &str) -> f64 {
+        let page = client::get(self.address, "/metrics").text();
+        let line = page.lines().find_map(|line| {
+            line.strip_prefix(series)?
+                .strip_prefix(' ')
+                .map(str::to_owned)
+        });
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        signal(self.pid(), name);
+    }
+
+    /// Waits for its end and returns the exit code; `None` if a signal ended it.
+    pub fn ended(&mut self) -> Option<i32> {
+        let mut code = None;
+        within(Duration::from_secs(30), "the gateway ends", || {
+            let status = self.child.try_wait().unwrap();
+            code = status.and_then(|status| status.code());
+            status.is_some()
+        });
+        code
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if self.child.try_wait().unwrap().is_none() {
+            self.signal("TERM");
+            self.ended();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the gateway's log ---\n{}", self.log());
+        }
+    }
+}
+
+fn stack(functions: &str) -> String {
+    format!("version: 1.0\nprovider:\n  name: openfaas\nfunctions:\n{functions}\n")
+}
+
+fn collect(mut from: impl Read + Send + 'static, into: Arc<Mutex<String>>) {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            into.lock()
+                .unwrap()
+                .push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+    });
+}
+
+/// Sends a signal to one process.
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill")
+        .args(["-s", name, &pid.to_string()])
+        .status()
+        .unwrap();
+    assert!(status.success(), "kill -s {name} {pid}");
+}
+
+/// The processes whose command line contains a text.
+pub fn processes(containing: &str) -> Vec<u32> {
+    let pids = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line)
+            .replace('\0', " ")
+            .contains(containing)
+    })
+    .collect()
+}
+
+/// Waits until no process has this text in its command line.
+pub fn gone(containing: &str) {
+    eventually(&format!("no process with {containing}"), || {
+        processes(containing).is_empty()
+    });
+}
+
+/// The direct children of a process.
+pub fn children(pid: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok);
+    let lists =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            list.split_whitespace()
+                .map(|pid| pid.parse().unwrap())
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}

@@ -1,0 +1,17 @@
+//! The gateway on a real Swarm: the machine's Docker engine, images of ours, services of our own making.
+//!
+//! Without an engine each test says so in one line and passes; with `CI` set it fails. Names, networks and ports are the
+//! tests' own; nothing that was there before is touched.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops where its world does not hold"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod discovery;
+mod documents;
+mod outage;
+mod stack;
+mod world;

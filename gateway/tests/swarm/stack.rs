@@ -1,0 +1,117 @@
+//! The stack file, and every sample as a service.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::client::{get, post};
+use crate::support::within;
+use crate::world::{Swarm, World, docker, free_port, own_name, repository, try_docker};
+
+#[test]
+fn the_stack_comes_up_answers_is_watched_and_goes() {
+    let Some(_swarm) = Swarm::join() else { return };
+    let (stack, network) = (own_name("stack"), own_name("stacknet"));
+    let (gateway_port, prometheus_port) = (free_port(), free_port());
+    let run = |command: &str| {
+        let output = Command::new(repository().join("images/stack.sh"))
+            .args([command, &stack])
+            .env("FUNCTIONS_NETWORK", &network)
+            .env("GATEWAY_PORT", gateway_port.to_string())
+            .env("PROMETHEUS_PORT", prometheus_port.to_string())
+            .output()
+            .unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        )
+    };
+    let seen = std::panic::catch_unwind(|| {
+        let (up, told) = run("up");
+        assert!(up, "{told}");
+        let gateway = ([127, 0, 0, 1], gateway_port).into();
+        for name in [format!("{stack}_catservice"), "catservice".to_owned()] {
+            within(Duration::from_secs(20), &name, || {
+                post(gateway, &format!("/function/{name}"), "hi").text() == "hi"
+            });
+        }
+        let listed = get(gateway, "/system/functions").json();
+        let names: Vec<_> = listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|function| function["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(
+            names,
+            [format!("{stack}_catservice"), format!("{stack}_nodeinfo")],
+            "neither the gateway nor Prometheus is a function"
+        );
+        let prometheus = ([127, 0, 0, 1], prometheus_port).into();
+        within(
+            Duration::from_secs(60),
+            "Prometheus has scraped the calls",
+            || {
+                get(
+                    prometheus,
+                    "/api/v1/query?query=gateway_function_invocation_total",
+                )
+                .text()
+                .contains("_catservice")
+            },
+        );
+    });
+    let (down, told) = run("down");
+    // The volume outlives the stack on purpose; this one is the test's own.
+    within(Duration::from_secs(30), "the volume can be removed", || {
+        let removed = try_docker(&["volume", "rm", &format!("{stack}_prometheus")]);
+        removed.status.success()
+            || String::from_utf8_lossy(&removed.stderr).contains("no such volume")
+    });
+    seen.unwrap_or_else(|cause| std::panic::resume_unwind(cause));
+    assert!(down, "{told}");
+}
+
+#[test]
+fn every_sample_answers_as_a_service_what_is_stored_beside_it() {
+    let Some(world) = World::new() else { return };
+    let folder = repository().join("sample-functions");
+    let images = docker(&["image", "ls", "--format", "{{.Repository}}", "skep/*"]);
+    let (mut checked, mut skipped) = (0, Vec::new());
+    let mut samples = Vec::new();
+    for entry in std::fs::read_dir(&folder)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().path().is_dir())
+    {
+        let sample = entry.unwrap().file_name().into_string().unwrap();
+        if images
+            .lines()
+            .any(|image| image == format!("skep/{sample}"))
+        {
+            samples.push((world.service(&format!("skep/{sample}"), &[]), sample));
+        } else {
+            skipped.push(sample);
+        }
+    }
+    for (service, sample) in samples {
+        let path = format!("/function/{service}");
+        within(Duration::from_secs(90), &sample, || {
+            ![404, 502, 503].contains(&post(world.gateway, &path, "0").status)
+        });
+        let url = format!("http://{}{path}", world.gateway);
+        let output = Command::new(folder.join("check.sh"))
+            .args(["-w", &url, &sample])
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+        checked += 1;
+    }
+    if !skipped.is_empty() {
+        eprintln!("SKIPPED SAMPLES, no image: {skipped:?}");
+        assert!(std::env::var_os("CI").is_none(), "in CI every sample runs");
+    }
+    assert!(checked >= 9, "{checked} samples were checked");
+}

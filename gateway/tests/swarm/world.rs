@@ -1,0 +1,281 @@
+//! A world of one test: a network, a gateway on it, services; all of it goes with its holder.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::support::client::get;
+use crate::support::within;
+
+/// How many worlds stand, and whether the Swarm is one that we made for them.
+static SWARM: Mutex<(usize, bool)> = Mutex::new((0, false));
+
+/// Whether Swarm tests can run here; says in one line why not.
+fn engine_answers() -> bool {
+    let answers = Command::new("docker")
+        .arg("info")
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !answers {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "no Docker engine answers, and in CI the Swarm suite must run"
+        );
+        eprintln!("SKIPPED: no Docker engine answers, so nothing was tested on a Swarm");
+    }
+    answers
+}
+
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+/// A Swarm to work on; one that we had to make is left when the last holder goes.
+pub(crate) struct Swarm(());
+
+impl Swarm {
+    pub(crate) fn join() -> Option<Self> {
+        if !engine_answers() {
+            return None;
+        }
+        let mut swarm = SWARM
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if swarm.0 == 0 && docker(&["info", "--format", "{{.Swarm.LocalNodeState}}"]) == "inactive"
+        {
+            docker(&["swarm", "init", "--advertise-addr", "127.0.0.1"]);
+            swarm.1 = true;
+        }
+        swarm.0 += 1;
+        Some(Self(()))
+    }
+}
+
+impl Drop for Swarm {
+    fn drop(&mut self) {
+        let mut swarm = SWARM
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        swarm.0 -= 1;
+        if swarm.0 == 0 && swarm.1 {
+            docker(&["swarm", "leave", "--force"]);
+            swarm.1 = false;
+        }
+    }
+}
+
+/// Runs `docker` and returns what it printed; stops the test if it fails.
+pub(crate) fn docker(args: &[&str]) -> String {
+    let output = try_docker(args);
+    assert!(
+        output.status.success(),
+        "docker {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+pub(crate) fn try_docker(args: &[&str]) -> Output {
+    Command::new("docker").args(args).output().unwrap()
+}
+
+/// A name that nobody else has.
+pub(crate) fn own_name(what: &str) -> String {
+    format!("skt{:08x}-{what}", fastrand::u32(..))
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+/// A network with a gateway.
+pub(crate) struct World {
+    pub(crate) network: String,
+    pub(crate) gateway: SocketAddr,
+    pub(crate) container: String,
+    services: Mutex<Vec<String>>,
+    // Dropped last: the Swarm is left after everything in it is gone.
+    _swarm: Swarm,
+}
+
+impl World {
+    /// A gateway on a network of its own; `None`, after a line that says so, without an engine.
+    pub(crate) fn new() -> Option<Self> {
+        Self::with(&[], &[])
+    }
+
+    /// The same with more options of `docker run` and flags of `skep`.
+    pub(crate) fn with(options: &[&str], flags: &[&str]) -> Option<Self> {
+        let world = Self::without_gateway()?;
+        Some(world.start_gateway(options, flags))
+    }
+
+    fn without_gateway() -> Option<Self> {
+        let swarm = Swarm::join()?;
+        let network = own_name("net");
+        docker(&[
+            "network",
+            "create",
+            "--driver",
+            "overlay",
+            "--attachable",
+            &network,
+        ]);
+        let unset = ([127, 0, 0, 1], 0).into();
+        Some(Self {
+            network,
+            gateway: unset,
+            container: own_name("gateway"),
+            services: Mutex::default(),
+            _swarm: swarm,
+        })
+    }
+
+    fn start_gateway(mut self, options: &[&str], flags: &[&str]) -> Self {
+        let (network, name) = (
+            format!("network={}", self.network),
+            format!("--name={}", self.container),
+        );
+        let mut args = vec![
+            "run",
+            "-d",
+            &name,
+            "-p",
+            "127.0.0.1::8080",
+            "--network",
+            &self.network,
+            "-e",
+            &network,
+        ];
+        if !options.iter().any(|option| option.contains("docker.sock")) {
+            args.extend(["-v", "/var/run/docker.sock:/var/run/docker.sock"]);
+        }
+        args.extend(options);
+        args.push("skep/gateway");
+        args.extend(flags);
+        docker(&args);
+        self.gateway = docker(&["port", &self.container, "8080"])
+            .lines()
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
+        within(Duration::from_secs(20), "the gateway is ready", || {
+            std::net::TcpStream::connect(self.gateway).is_ok()
+                && self.try_get("/readyz").is_some_and(|status| status == 200)
+        });
+        self
+    }
+
+    fn try_get(&self, path: &str) -> Option<u16> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+        crate::support::client::raw(self.gateway, request.as_bytes()).map(|answer| answer.status)
+    }
+
+    /// Creates a service on the network from an image, with more options of `docker service create`; does not wait.
+    pub(crate) fn service(&self, image: &str, options: &[&str]) -> String {
+        let network = self.network.clone();
+        self.service_off_network(image, &[&["--network", &network], options].concat())
+    }
+
+    /// The same, on no network.
+    pub(crate) fn service_off_network(&self, image: &str, options: &[&str]) -> String {
+        let name = own_name(&image.replace("skep/", ""));
+        let mut args = vec![
+            "service",
+            "create",
+            "--detach",
+            "--no-resolve-image",
+            "--name",
+            &name,
+        ];
+        args.extend(options);
+        args.push(image);
+        docker(&args);
+        self.services.lock().unwrap().push(name.clone());
+        name
+    }
+
+    /// Has this service removed at the end, though the world did not make it.
+    pub(crate) fn adopt(&self, service: &str) {
+        self.services.lock().unwrap().push(service.to_owned());
+    }
+
+    /// Removes a service now.
+    pub(crate) fn remove(&self, service: &str) {
+        docker(&["service", "rm", service]);
+        self.services.lock().unwrap().retain(|name| name != service);
+    }
+
+    /// Waits until a function answers 200.
+    pub(crate) fn answers(&self, function: &str) {
+        within(
+            Duration::from_secs(60),
+            &format!("{function} answers"),
+            || get(self.gateway, &format!("/function/{function}")).status == 200,
+        );
+    }
+
+    pub(crate) fn gateway_log(&self) -> String {
+        let output = try_docker(&["logs", &self.container]);
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the gateway's log ---\n{}", self.gateway_log());
+        }
+        for service in self
+            .services
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .iter()
+        {
+            try_docker(&["service", "rm", service]);
+        }
+        try_docker(&["rm", "-f", &self.container]);
+        remove_network(&self.network);
+    }
+}
+
+/// Removes a network once the last task has left it.
+pub(crate) fn remove_network(network: &str) {
+    within(
+        Duration::from_secs(60),
+        "the network can be removed",
+        || {
+            let removed = try_docker(&["network", "rm", network]);
+            removed.status.success()
+                || String::from_utf8_lossy(&removed.stderr).contains("not found")
+        },
+    );
+}
+
+/// The states that Docker gives the tasks of a service that should run.
+pub(crate) fn task_states(service: &str) -> Vec<String> {
+    let output = try_docker(&[
+        "service",
+        "ps",
+        "--filter",
+        "desired-state=running",
+        "--format",
+        "{{.CurrentState}}",
+        service,
+    ]);
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
