@@ -1,0 +1,102 @@
+# skep: `make` lists what there is.
+
+# The machine's own target, named in static builds: without --target, static linking would reach build scripts and
+# procedural macros too, and break them.
+TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
+# Where cargo builds, whichever way that was configured.
+TARGET_DIR = $(shell cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+STATIC = RUSTFLAGS="$$RUSTFLAGS -C target-feature=+crt-static" cargo build --locked --target $(TARGET)
+# Does something with each Rust sample, $$sample; $$crate tells cargo which. They stand outside the workspace, as a user's would.
+each_sample = for sample in markdown shout; do \
+  crate="--manifest-path sample-functions/$$sample/Cargo.toml --target-dir $(TARGET_DIR)/samples"; $(1) || exit 1; done
+# Copies only what differs, so that make, cargo and Docker see unchanged files as unchanged.
+COPY = install -C -D
+
+# Bytes that the watchdog may have (docs/decisions/).
+WATCHDOG_LIMIT = 2000000
+
+# The stack that up and down mean, and the file that run starts.
+STACK ?= faas
+FILE ?= sample-functions/stack.yml
+
+.DEFAULT_GOAL := help
+# Cargo uses all processors already.
+.NOTPARALLEL:
+.PHONY: help run check test test-setup prepare lint build skep fwatchdog samples samples-local images up down bench soak size clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^## /{print ""; sub(/^## /, ""); print} /^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' Makefile
+
+## Every day
+
+run: samples-local ## gateway with the samples as local processes, no Docker (ARGS="..." passes more, FILE=other.yml)
+	cargo run --release -- local $(FILE) $(ARGS)
+
+check: lint test ## what CI runs
+
+test: test-setup ## all tests, on a real Swarm where one is there (T=name runs those whose name has it)
+	cargo test --locked -p fwatchdog $(T)
+	cargo test --locked -p skep $(T)
+	$(call each_sample,cargo test --locked $$crate $(T))
+
+lint: ## formatting, clippy, documentation, shell scripts, forbidden words
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	$(call each_sample,cargo fmt --check --manifest-path sample-functions/$$sample/Cargo.toml)
+	$(call each_sample,cargo clippy --locked $$crate --all-targets -- -D warnings)
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+	.ci/lint-files
+
+## Programs and images
+
+build: skep fwatchdog samples ## static programs: dist/skep, dist/fwatchdog, dist/samples/*
+
+images: build ## images of all of them: skep/gateway, skep/fwatchdog, skep/prometheus, skep/<sample>
+	images/build.sh
+
+size: fwatchdog ## the watchdog's bytes; fails above its limit
+	@bytes=$$(stat -c %s dist/fwatchdog); echo "fwatchdog: $$bytes bytes of $(WATCHDOG_LIMIT)"; [ $$bytes -le $(WATCHDOG_LIMIT) ]
+
+clean: ## removes what was built here; images stay
+	cargo clean
+	rm -rf dist sample-functions/*/bin sample-functions/*/target
+
+## On a Swarm
+
+up: images ## deploys the stack and waits until all of it runs (STACK=name, GATEWAY_PORT=..., see docker-compose.yml)
+	images/stack.sh up $(STACK)
+
+down: ## takes the stack down and waits until it is gone
+	images/stack.sh down $(STACK)
+
+## Long ones
+
+bench: build ## every measurement the documents quote, one after the other
+	for script in bench/*.sh; do echo "== $$script"; "$$script" || exit 1; done
+
+soak: test-setup ## the tests that take hours
+	SKEP_SOAK=1 cargo test --locked --release -p fwatchdog -p skep -- --ignored --nocapture
+
+# Parts of the above. Cargo decides what is up to date, so they always ask it.
+
+prepare:
+	@.ci/prepare
+
+test-setup: prepare build samples-local
+	@if docker info >/dev/null 2>&1; then images/build.sh; \
+	else echo "no Docker engine answers: the tests that need a Swarm will not run"; [ "$$CI" != true ]; fi
+
+skep:
+	$(STATIC) -p skep --release
+	@$(COPY) $(TARGET_DIR)/$(TARGET)/release/skep dist/skep
+
+fwatchdog:
+	$(STATIC) -p fwatchdog --profile watchdog
+	@$(COPY) $(TARGET_DIR)/$(TARGET)/watchdog/fwatchdog dist/fwatchdog
+
+samples:
+	$(call each_sample,$(STATIC) --release $$crate)
+	@$(call each_sample,$(COPY) $(TARGET_DIR)/samples/$(TARGET)/release/$$sample dist/samples/$$sample)
+
+samples-local: samples # their programs, put where stack.yml looks for them
+	@$(call each_sample,$(COPY) dist/samples/$$sample sample-functions/$$sample/bin/$$sample)
