@@ -116,7 +116,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     variable(
         "skep_workers",
         "2 per CPU, at most 4",
-        "threads that serve requests",
+        "most threads that serve requests; started as connections come",
     ),
     variable(
         "skep_inherit",
@@ -158,7 +158,7 @@ pub(crate) struct Config {
     pub(crate) lock_file: bool,
     /// Port to listen on, 0 for any.
     pub(crate) port: u16,
-    /// Serving threads.
+    /// Serving threads, at most.
     pub(crate) workers: usize,
     /// The listener is file descriptor 0 and stdout is the lifeline.
     pub(crate) inherit_listener: bool,

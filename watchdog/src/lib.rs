@@ -39,6 +39,7 @@ mod watchdog;
 mod workers;
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -69,8 +70,8 @@ pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
 fn obey(arg: &str, lock_file: &Path) -> ExitCode {
     match arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')) {
         Some("run-healthcheck") => return check_health(lock_file),
-        Some("version") => println!("fwatchdog {VERSION}"),
-        Some("help" | "h") => print!("{}", config::help()),
+        Some("version") => say(io::stdout(), &format!("fwatchdog {VERSION}\n")),
+        Some("help" | "h") => say(io::stdout(), &config::help()),
         _ => return misuse(&[format!("unknown argument {arg}; see fwatchdog -help")]),
     }
     ExitCode::SUCCESS
@@ -78,7 +79,7 @@ fn obey(arg: &str, lock_file: &Path) -> ExitCode {
 
 fn misuse(mistakes: &[String]) -> ExitCode {
     for mistake in mistakes {
-        eprintln!("fwatchdog: {mistake}");
+        say(io::stderr(), &format!("fwatchdog: {mistake}\n"));
     }
     ExitCode::from(MISUSE)
 }
@@ -88,9 +89,15 @@ fn check_health(lock_file: &Path) -> ExitCode {
     if lock_file.exists() {
         return ExitCode::SUCCESS;
     }
-    eprintln!(
-        "fwatchdog: unhealthy: {} does not exist",
+    let text = format!(
+        "fwatchdog: unhealthy: {} does not exist\n",
         lock_file.display()
     );
+    say(io::stderr(), &text);
     ExitCode::FAILURE
+}
+
+/// Writes a text; the macros of the standard library would panic if nobody reads it.
+pub(crate) fn say(mut out: impl Write, text: &str) {
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

@@ -22,7 +22,7 @@ use crate::health::Health;
 use crate::logs::Sink;
 use crate::reaper::{Orders, Reaper};
 use crate::watchdog::{Counter, Watchdog};
-use crate::{VERSION, listener, workers};
+use crate::{VERSION, listener, say, workers};
 
 /// How often a draining watchdog looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
@@ -39,7 +39,7 @@ const INTERRUPTED: u8 = 130;
 /// Serves until told to stop; what cannot be served is said in one line.
 pub(crate) fn run(config: Config, lock_file: &Path) -> ExitCode {
     try_run(config, lock_file).unwrap_or_else(|error| {
-        eprintln!("fwatchdog: {error}");
+        say(io::stderr(), &format!("fwatchdog: {error}\n"));
         ExitCode::FAILURE
     })
 }
@@ -94,7 +94,7 @@ fn announce(watchdog: &Watchdog, socket: &TcpListener, lock_file: &Path) {
     let (log, config) = (&watchdog.log, &watchdog.config);
     let limit = |limit: Option<Duration>| limit.map_or_else(|| "off".to_owned(), show);
     log.line(format_args!(
-        "fwatchdog {VERSION}, classic mode, {} workers, fprocess: {}",
+        "fwatchdog {VERSION}, classic mode, at most {} workers, fprocess: {}",
         config.workers,
         config.command.join(" ")
     ));

@@ -3,13 +3,14 @@
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::task::spawn_local;
 
 use crate::connection;
-use crate::watchdog::Watchdog;
+use crate::watchdog::{Counter, Watchdog};
 
 /// What serving a call needs, with room to spare.
 const THREAD_STACK: usize = 512 * 1024;
@@ -21,35 +22,78 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// would take a whole burst of callers, who then all wait for one thread.
 const TURN: Duration = Duration::from_millis(1);
 
-/// Starts the threads. A direct child must never be started on the main thread: see the reaper.
+/// Starts the first thread; the others follow when there are connections for them, so that a function that nobody calls
+/// takes the memory of one.
 pub(crate) fn start(listener: &TcpListener, watchdog: &Arc<Watchdog>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    for number in 0..watchdog.config.workers {
-        let listener = listener.try_clone()?;
-        let watchdog = Arc::clone(watchdog);
-        let runtime = move || {
+    let listener = listener.try_clone()?;
+    let workers = Workers {
+        listener,
+        watchdog: Arc::clone(watchdog),
+        started: AtomicUsize::new(0),
+    };
+    Arc::new(workers).start_another()
+}
+
+struct Workers {
+    listener: TcpListener,
+    watchdog: Arc<Watchdog>,
+    started: AtomicUsize,
+}
+
+impl Workers {
+    /// The connections of each worker that has been started.
+    fn loads(&self) -> &[Counter] {
+        let all = &self.watchdog.connections;
+        &all[..self.started.load(Ordering::SeqCst).min(all.len())]
+    }
+
+    fn start_if_needed(self: &Arc<Self>) {
+        let loads = self.loads();
+        let connections = loads.iter().map(Counter::count).sum::<usize>();
+        if connections <= loads.len() || loads.len() == self.watchdog.connections.len() {
+            return;
+        }
+        if let Err(error) = self.start_another() {
+            self.watchdog
+                .log
+                .line(format_args!("error: cannot start a worker: {error}"));
+        }
+    }
+
+    /// Never on the main thread: a direct child must not be the main thread's, see the reaper.
+    fn start_another(self: &Arc<Self>) -> io::Result<()> {
+        let limit = self.watchdog.connections.len();
+        let next = |started: usize| (started < limit).then_some(started + 1);
+        let Ok(number) = self
+            .started
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, next)
+        else {
+            return Ok(());
+        };
+        let workers = Arc::clone(self);
+        let body = move || {
             let built = Builder::new_current_thread()
                 .enable_io()
                 .enable_time()
                 .build_local(LocalOptions::default());
-            let serve =
-                |runtime: LocalRuntime| runtime.block_on(accept(listener, &watchdog, number));
+            let serve = |runtime: LocalRuntime| runtime.block_on(accept(&workers, number));
             if let Err(error) = built.and_then(serve) {
-                watchdog
+                workers
+                    .watchdog
                     .log
-                    .line(format_args!("error: a worker could not start: {error}"));
+                    .line(format_args!("error: a worker cannot serve: {error}"));
             }
         };
-        std::thread::Builder::new()
-            .name(format!("worker-{number}"))
-            .stack_size(THREAD_STACK)
-            .spawn(runtime)?;
+        let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+        thread.stack_size(THREAD_STACK).spawn(body)?;
+        Ok(())
     }
-    Ok(())
 }
 
-async fn accept(listener: TcpListener, watchdog: &Arc<Watchdog>, number: usize) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+async fn accept(workers: &Arc<Workers>, number: usize) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(workers.listener.try_clone()?)?;
+    let watchdog = &workers.watchdog;
     let own = &watchdog.connections[number];
     loop {
         match listener.accept().await {
@@ -60,8 +104,9 @@ async fn accept(listener: TcpListener, watchdog: &Arc<Watchdog>, number: usize) 
                     served.await;
                     drop(counted);
                 });
-                if watchdog
-                    .connections
+                workers.start_if_needed();
+                if workers
+                    .loads()
                     .iter()
                     .any(|other| other.count() < own.count())
                 {

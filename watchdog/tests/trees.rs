@@ -121,8 +121,9 @@ fn two_thousand_calls_leave_no_zombie_and_no_descriptor() {
         }
     });
     eventually("no child is left", || watchdog.children().is_empty());
-    eventually("all descriptors are closed", || {
-        watchdog.descriptors() <= descriptors
+    // Workers that were started meanwhile have a few of their own; a leak would have thousands.
+    eventually("the runs' descriptors are closed", || {
+        watchdog.descriptors() < descriptors + 50
     });
 }
 
@@ -179,7 +180,7 @@ fn as_pid_1_it_reaps_every_orphan() {
         env!("CARGO_BIN_EXE_fwatchdog"),
     ]);
     let body = "for i in 1 2 3 4 5; do (setsid sh -c 'sleep 0.05' &); done; echo $PPID";
-    let directory_script = "count=$(ls -d /proc/[0-9]* | wc -l); echo $count; cat /proc/[0-9]*/stat 2>/dev/null | grep -c ' Z '; true";
+    let directory_script = "count=$(ls -d /proc/[0-9]* 2>/dev/null | wc -l); echo $count; cat /proc/[0-9]*/stat 2>/dev/null | grep -c ' Z '; true";
     let builder = with_program(unshare);
     let path = builder.directory().join("script.sh");
     std::fs::write(
