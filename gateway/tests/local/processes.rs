@@ -124,12 +124,12 @@ fn a_function_is_replaced_without_a_failed_call() {
         }
         statuses
     });
-    for version in 1..4 {
+    for version in ["1", "2", "3"] {
         gateway.change(&format!(
             "  f:\n    fprocess: sh -c \"cat; sleep 0.05\"\n    environment:\n      V: {version}"
         ));
         eventually("the new version is in force", || {
-            get(address, "/system/function/f").json()["envVars"]["V"] == version.to_string()
+            get(address, "/system/function/f").json()["envVars"]["V"] == version
         });
     }
     stop.store(true, std::sync::atomic::Ordering::SeqCst);
