@@ -4,6 +4,7 @@ pub mod types;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
@@ -26,6 +27,9 @@ skep: functions as a service on Docker Swarm
   curl http://HOST/readyz                          is this gateway ready?
   curl http://HOST/metrics                         Prometheus metrics
 ";
+
+/// A listing is due every five seconds, and may take some; one that is older means that the provider hangs.
+const FRESH: Duration = Duration::from_secs(15);
 
 /// Which provider the functions come from; what `/system/info` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +83,7 @@ impl Pages {
         let age = self.freshness.age();
         let draining = self.draining.load(Ordering::Acquire);
         let trouble = self.freshness.trouble();
+        let has_trouble = trouble.is_some();
         let ready = age.is_some() && !draining;
         let reason = match (ready, draining) {
             (true, _) => trouble,
@@ -87,9 +92,9 @@ impl Pages {
                 Some(trouble.unwrap_or_else(|| "the first listing is still on its way".to_owned()))
             }
         };
-        // A listing every five seconds is fresh; only trouble makes it stale.
-        let stale = if self.freshness.trouble().is_some() {
-            age.map_or(0.0, |age| age.as_secs_f64())
+        let age = age.unwrap_or_default();
+        let stale = if has_trouble || age > FRESH {
+            age.as_secs_f64()
         } else {
             0.0
         };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::api::{Orchestration, Pages};
 use crate::config::{Config, LogFormat, Shown};
@@ -22,9 +23,6 @@ use crate::probe::{self, Prober};
 use crate::server::{self, ConnectionLimits, Drained};
 use crate::table::{Table, TableWriter};
 
-/// How long the metrics port may finish its own last answers.
-const METRICS_DRAIN: Duration = Duration::from_secs(1);
-
 /// Prints the effective settings.
 ///
 /// # Errors
@@ -35,10 +33,15 @@ pub fn show(settings: &[Shown]) -> Result<(), String> {
         .map(|shown| shown.env.len())
         .max()
         .unwrap_or_default();
-    for Shown { env, value, source } in settings {
-        println!("{env:width$}  {value}  ({source})");
-    }
+    let line =
+        |Shown { env, value, source }: &Shown| format!("{env:width$}  {value}  ({source})\n");
+    tell(&settings.iter().map(line).collect::<String>());
     Ok(())
+}
+
+/// Prints to stdout; a reader that is gone is no reason to end.
+fn tell(text: &str) {
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
 }
 
 /// Serves the functions of a Swarm until a signal.
@@ -78,10 +81,19 @@ pub fn local(config: &Config, file: &Path) -> Result<(), String> {
     runtime.block_on(async {
         let provider = Local::start(file, stack)
             .map_err(|error| format!("a function could not be started: {error}"))?;
-        print!("{greeting}");
+        tell(&greeting);
         let ended = gateway.run(config, provider.clone()).await;
-        provider.stop().await;
-        ended
+        if ended.is_err() {
+            provider.cut();
+        }
+        let mut signals = Signals::new()?;
+        let mut stop = std::pin::pin!(provider.stop());
+        loop {
+            tokio::select! {
+                () = &mut stop => return ended,
+                _ = signals.next() => provider.cut(),
+            }
+        }
     })
 }
 
@@ -275,7 +287,7 @@ impl Gateway {
             make,
             connection_limits(config),
             stopped.clone(),
-            METRICS_DRAIN,
+            Duration::ZERO,
         ));
         tracing::info!("metrics on http://{address}/metrics");
         Ok(())
@@ -336,14 +348,16 @@ fn connection_limits(config: &Config) -> ConnectionLimits {
     }
 }
 
+/// Waits until every worker has drained; one that ended on its own is an error at once.
 async fn all_ended(workers: Vec<oneshot::Receiver<Drained>>) -> Result<(), String> {
-    for worker in workers {
-        match worker.await {
-            Ok(Drained::Clean) => {}
-            Ok(Drained::Cut(open)) => {
-                tracing::warn!("drain_timeout is over: {open} connection(s) are cut")
+    let mut workers: JoinSet<_> = workers.into_iter().collect();
+    while let Some(ended) = workers.join_next().await {
+        match ended {
+            Ok(Ok(Drained::Clean)) => {}
+            Ok(Ok(Drained::Cut)) => {
+                tracing::warn!("drain_timeout is over: calls that still run are cut")
             }
-            Err(_gone) => return Err("a worker ended early: see the log above".to_owned()),
+            _ => return Err("a worker ended early: see the log above".to_owned()),
         }
     }
     Ok(())

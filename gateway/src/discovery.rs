@@ -65,13 +65,6 @@ impl Freshness {
             .map(|unlisted| unlisted.0.clone())
     }
 
-    /// Whether nothing was listed so far and nothing went wrong: the first listing is on its way.
-    #[must_use]
-    pub fn is_first_listing_due(&self) -> bool {
-        let fresh = self.lock();
-        fresh.listed.is_none() && fresh.trouble.is_none()
-    }
-
     fn record(&self, result: Result<(), Unlisted>) {
         let mut fresh = self.lock();
         let old = fresh.trouble.take();

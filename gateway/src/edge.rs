@@ -7,18 +7,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, HOST, HeaderName, HeaderValue};
-use hyper::http::uri::{PathAndQuery, Uri};
+use hyper::header::{ALLOW, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use hyper::http::uri::{Authority, PathAndQuery, Uri};
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::service::TowerToHyperService;
 use tokio::runtime::Handle;
 use tower::{Service, ServiceBuilder, service_fn};
 
-use self::identify::{CALL_ID, IdentifyLayer};
+use self::identify::IdentifyLayer;
 use crate::api::Pages;
 use crate::invoke::{Invoker, headers};
 use crate::metrics::{Metrics, Refused};
-use crate::reply::{self, Body, Failure};
+use crate::reply::{self, Body, CALL_ID, Failure};
 use crate::router::{self, Page, Refusal, Route};
 
 /// Names a function for a request to `/`.
@@ -62,6 +62,9 @@ impl Edge {
     }
 
     async fn dispatch(&self, request: Request<Incoming>, peer: &HeaderValue) -> Response<Body> {
+        if let Err(refusal) = framing(&request) {
+            return self.refuse(&request, refusal);
+        }
         let x_function = request.headers().get(FUNCTION).map(HeaderValue::as_bytes);
         match router::route(
             request.method(),
@@ -143,6 +146,16 @@ fn refuse(metrics: &Metrics, request: &Request<Incoming>, refusal: Refusal) -> R
                 hint.to_owned(),
             )
         }
+        Refusal::BadHost => (
+            Refused::BadRequest,
+            StatusCode::BAD_REQUEST,
+            "send one Host field with a host and perhaps a port".to_owned(),
+        ),
+        Refusal::TransferCoding => (
+            Refused::BadRequest,
+            StatusCode::NOT_IMPLEMENTED,
+            "the only transfer coding known here is chunked".to_owned(),
+        ),
         Refusal::NoSuchPage => (
             Refused::NotFound,
             StatusCode::NOT_FOUND,
@@ -168,6 +181,34 @@ fn refuse(metrics: &Metrics, request: &Request<Incoming>, refusal: Refusal) -> R
             .insert(ALLOW, HeaderValue::from_static(allow));
     }
     response
+}
+
+/// Whether the message is addressed and framed in one way only: what two readers could read differently goes no further.
+fn framing(request: &Request<Incoming>) -> Result<(), Refusal> {
+    let headers = request.headers();
+    let mut hosts = headers.get_all(HOST).iter();
+    let is_host = |host: &HeaderValue| {
+        host.is_empty()
+            || !host.as_bytes().contains(&b'@') && Authority::try_from(host.as_bytes()).is_ok()
+    };
+    let addressed = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => is_host(host),
+        (None, _) => request.version() < Version::HTTP_11,
+        (Some(_), Some(_)) => false,
+    };
+    let has_user = request
+        .uri()
+        .authority()
+        .is_some_and(|authority| authority.as_str().contains('@'));
+    if !addressed || has_user {
+        return Err(Refusal::BadHost);
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Refusal::TransferCoding),
+    }
 }
 
 /// The path and query that the function is called with: what came after its name, untouched.

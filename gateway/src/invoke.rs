@@ -1,12 +1,12 @@
 //! The story of a call: find the function, wait until it is awake, pick an endpoint, forward.
 
 pub mod balance;
+pub mod connect;
 mod error;
 pub mod forward;
 pub mod headers;
 pub mod suggest;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,14 +14,12 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::HeaderValue;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use self::connect::{ConnectError, connect};
 pub use self::error::InvokeError;
 use self::forward::Answer;
 use crate::discovery::Freshness;
-use crate::duration;
 use crate::endpoint::{Connection, Endpoint, Lease};
 use crate::metrics::{Call, Metrics, Refused};
 use crate::probe::Prober;
@@ -124,7 +122,10 @@ impl Invoker {
     /// The function; a gateway that has just started waits for its first listing.
     async fn find(&self, name: &str) -> Option<Arc<Function>> {
         let found = self.shared.table.find(name);
-        if found.is_some() || !self.shared.freshness.is_first_listing_due() {
+        if found.is_some()
+            || self.shared.table.is_published()
+            || self.shared.freshness.trouble().is_some()
+        {
             return found;
         }
         self.shared
@@ -139,7 +140,7 @@ impl Invoker {
         if let Some(why) = snapshot.elsewhere(name) {
             return InvokeError::Elsewhere(why.to_owned());
         }
-        if self.shared.freshness.age().is_none() {
+        if !self.shared.table.is_published() {
             let why = self
                 .shared
                 .freshness
@@ -159,7 +160,7 @@ impl Invoker {
         let function = self.awake(function).await?;
         let limits = function.deployment.limits;
         let timeout = limits.timeout.unwrap_or(self.shared.limits.timeout);
-        let attempts = tokio::time::timeout(timeout, self.attempts(&function, request, call)).await;
+        let attempts = tokio::time::timeout(timeout, self.attempts(function, request, call)).await;
         let (response, lease, connection) =
             attempts.map_err(|_elapsed| InvokeError::TimedOut(timeout))??;
         Ok((
@@ -192,18 +193,25 @@ impl Invoker {
     /// Tries endpoints, each at most once, until one has taken the request.
     async fn attempts(
         &self,
-        function: &Function,
+        mut function: Arc<Function>,
         mut request: Request<Incoming>,
         call: &Call,
     ) -> Result<(Response<Incoming>, Lease, Connection), InvokeError> {
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
         let mut last_cause = String::new();
-        while let Some(endpoint) = balance::pick(&function.endpoints, &tried) {
+        loop {
+            let Some(endpoint) = balance::pick(&function.endpoints, &tried) else {
+                // The world may have changed while this snapshot of it was tried.
+                function = self
+                    .newer(&function)
+                    .ok_or(InvokeError::Refused(last_cause.clone()))?;
+                continue;
+            };
             if !tried.is_empty() {
                 call.function().retried();
             }
             let lease = Lease::new(endpoint.clone());
-            match self.attempt(&lease, request, call).await {
+            match self.attempt(&function, &lease, request, call).await {
                 Ok((response, connection)) => return Ok((response, lease, connection)),
                 Err(Attempt::Failed(error)) => return Err(error),
                 Err(Attempt::Unsent(unsent, cause)) => {
@@ -213,12 +221,18 @@ impl Invoker {
                 }
             }
         }
-        Err(InvokeError::Refused(last_cause))
+    }
+
+    /// The function as it is now, if that is not how it was.
+    fn newer(&self, function: &Arc<Function>) -> Option<Arc<Function>> {
+        let now = self.shared.table.find(function.deployment.name.as_str())?;
+        (!Arc::ptr_eq(&now, function)).then_some(now)
     }
 
     /// One endpoint: on a connection that lies ready, else on a new one.
     async fn attempt(
         &self,
+        function: &Function,
         lease: &Lease,
         mut request: Request<Incoming>,
         call: &Call,
@@ -231,45 +245,34 @@ impl Invoker {
             }
             call.function().retried();
         }
-        match self.connect(lease.endpoint().address().socket).await {
+        let to = lease.endpoint().address().socket;
+        match connect(&self.http, to, self.shared.limits.connect).await {
             Ok(connection) => send(connection, request).await,
-            Err(cause) => {
-                self.refused(lease.endpoint(), &cause, call);
-                Err(Attempt::Unsent(Box::new(request), cause))
+            Err(error) => {
+                self.refused(function, lease.endpoint(), &error, call);
+                Err(Attempt::Unsent(Box::new(request), error.to_string()))
             }
         }
     }
 
-    async fn connect(&self, address: SocketAddr) -> Result<Connection, String> {
-        let limit = self.shared.limits.connect;
-        let stream = match tokio::time::timeout(limit, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(format!("connect {address}: {error}")),
-            Err(_elapsed) => {
-                return Err(format!(
-                    "connect {address}: nothing within {}",
-                    duration::show(limit)
-                ));
-            }
-        };
-        // A failure costs latency only.
-        let _ = stream.set_nodelay(true);
-        let (connection, driver) = self
-            .http
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| format!("connect {address}: {error}"))?;
-        // The driver's errors reach the call through its response.
-        tokio::spawn(async { driver.await.unwrap_or_default() });
-        Ok(connection)
-    }
-
-    /// An endpoint refused a connection: no further call goes there until the prober got through.
-    fn refused(&self, endpoint: &Arc<Endpoint>, cause: &str, call: &Call) {
+    /// No connection to this endpoint: unless it is our own fault, no further call goes there until the prober got through.
+    fn refused(
+        &self,
+        function: &Function,
+        endpoint: &Arc<Endpoint>,
+        error: &ConnectError,
+        call: &Call,
+    ) {
         call.function().connect_failed();
         self.shared.nudge.notify_one();
-        if endpoint.refused() {
-            tracing::warn!(endpoint = %endpoint.address().socket, cause, "endpoint ejected");
+        let ejects = match error {
+            ConnectError::Ours(..) => false,
+            ConnectError::Refused(..) => true,
+            // Silence may be too much work. Without it there would be nobody at all.
+            ConnectError::Silent(..) => function.available() > 1,
+        };
+        if ejects && endpoint.refused() {
+            tracing::warn!(endpoint = %endpoint.address().socket, cause = %error, "endpoint ejected");
             self.shared.prober.watch(endpoint.clone());
         }
     }

@@ -14,6 +14,11 @@ use serde::Serialize;
 /// Says on every answer made here who made it (wire contract §8).
 pub const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
 
+/// A call's id, kept from the caller if it is usable, echoed on every answer.
+pub const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
+/// When the gateway took the request, in nanoseconds since 1970.
+pub const START_TIME: HeaderName = HeaderName::from_static("x-start-time");
+
 /// What goes wrong while a body is on its way.
 pub type BodyError = Box<dyn Error + Send + Sync>;
 

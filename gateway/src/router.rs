@@ -57,6 +57,10 @@ pub enum Refusal {
     BadName,
     /// A call to `/` that names no function.
     NoFunctionNamed,
+    /// No host, more than one, or one that is none (RFC 9112 §3.2).
+    BadHost,
+    /// A transfer coding other than `chunked` (RFC 9112 §6.1).
+    TransferCoding,
     /// Nothing is here.
     NoSuchPage,
     /// Something is here, for other verbs.
@@ -74,6 +78,12 @@ pub fn route<'a>(
     x_function: Option<&'a [u8]>,
     namespace: &str,
 ) -> Route<'a> {
+    if *method == Method::CONNECT {
+        // A tunnel, not a request; functions get none.
+        return Route::Refused(Refusal::Method {
+            allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+        });
+    }
     if let Some(after) = path.strip_prefix(FUNCTION_PREFIX) {
         // A name in the path wins over one in the header.
         let (name, rest) = after.split_at(after.find('/').unwrap_or(after.len()));
@@ -208,6 +218,12 @@ mod tests {
         assert_eq!(root(&Method::HEAD, None), Route::Page(Page::Help));
         let both = route(&Method::POST, "/function/cat", Some(b"dog"), "openfaas-fn");
         assert_eq!(both, call("cat", ""), "the path wins");
+    }
+
+    #[test]
+    fn a_tunnel_is_refused() {
+        let connect = route(&Method::CONNECT, "/function/cat", None, "openfaas-fn");
+        assert!(matches!(connect, Route::Refused(Refusal::Method { .. })));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
@@ -63,8 +64,8 @@ fn listen_shared(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 pub enum Drained {
     /// Every request was answered.
     Clean,
-    /// The limit was over first: so many connections were cut.
-    Cut(usize),
+    /// The limit was over first: what still ran was cut.
+    Cut,
 }
 
 /// Accepts connections until `shutdown` turns true, then lets what runs finish within `drain`.
@@ -111,11 +112,23 @@ where
             }
         }
     }
+    // Whoever is in the queue has been told that they are connected, and may have sent a request.
+    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+        drop(tokio::spawn(connection(
+            &http,
+            stream,
+            make(peer),
+            &connections,
+        )));
+    }
     drop(listener);
-    let open = connections.count();
+    // Lets those connections read what has come, so that they count as busy and not as unused.
+    for _ in 0..2 {
+        tokio::task::yield_now().await;
+    }
     match tokio::time::timeout(drain, connections.shutdown()).await {
         Ok(()) => Ok(Drained::Clean),
-        Err(_elapsed) => Ok(Drained::Cut(open)),
+        Err(_elapsed) => Ok(Drained::Cut),
     }
 }
 

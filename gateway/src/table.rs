@@ -149,10 +149,16 @@ impl Table {
         }
     }
 
+    /// Whether there has been a first snapshot.
+    #[must_use]
+    pub fn is_published(&self) -> bool {
+        self.0.published.load(Ordering::Acquire)
+    }
+
     /// Waits for the first snapshot, as long as patience lasts.
     pub async fn published(&self, patience: Duration) {
         let mut changed = self.0.changed.subscribe();
-        if self.0.published.load(Ordering::Acquire) {
+        if self.is_published() {
             return;
         }
         // Whoever ran out of patience looks at the table as it is.

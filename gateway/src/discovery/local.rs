@@ -4,11 +4,12 @@ pub mod replica;
 pub mod stack;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use self::replica::Replica;
 use self::stack::{Run, Stack, StackFunction};
@@ -19,12 +20,17 @@ use crate::table::Listing;
 /// How often the stack file is looked at.
 const WATCH_PAUSE: Duration = Duration::from_millis(300);
 
+/// How long a name of an upstream may take to be looked up.
+const LOOKUP: Duration = Duration::from_secs(2);
+
 /// The local provider.
 pub struct Local {
     file: PathBuf,
     scratch: PathBuf,
     functions: Mutex<BTreeMap<FunctionName, Running>>,
     changed: Arc<Notify>,
+    cut: watch::Sender<bool>,
+    resolved: Mutex<BTreeMap<String, SocketAddr>>,
 }
 
 struct Running {
@@ -48,30 +54,42 @@ impl Local {
             scratch,
             functions: Mutex::default(),
             changed: Arc::default(),
+            cut: watch::Sender::new(false),
+            resolved: Mutex::default(),
         });
-        local.apply(stack.clone())?;
+        local.apply(&stack)?;
         tokio::spawn(local.clone().follow(stack));
         Ok(local)
     }
 
     /// Runs what the stack says: what did not change goes on, what did is replaced, what is gone is ended.
-    fn apply(&self, stack: Stack) -> std::io::Result<()> {
-        let mut old = std::mem::take(&mut *self.lock());
-        let mut new = BTreeMap::new();
-        for (name, function) in stack.functions {
-            let running = match old.remove(&name) {
-                Some(same) if same.function == function => same,
-                changed => {
-                    old.extend(changed.map(|changed| (name.clone(), changed)));
+    fn apply(&self, stack: &Stack) -> std::io::Result<()> {
+        // Everything new is started before anything old is touched: if that fails, nothing has changed.
+        let is_same = |name: &FunctionName, function: &StackFunction| {
+            self.lock()
+                .get(name)
+                .is_some_and(|known: &Running| known.function == *function)
+        };
+        let mut fresh = BTreeMap::new();
+        for (name, function) in &stack.functions {
+            if !is_same(name, function) {
+                let replicas = self.start_replicas(name, function)?;
+                fresh.insert(
+                    name.clone(),
                     Running {
-                        replicas: self.start_replicas(&name, &function)?,
-                        function,
-                    }
-                }
-            };
-            new.insert(name, running);
+                        function: function.clone(),
+                        replicas,
+                    },
+                );
+            }
         }
-        *self.lock() = new;
+        let mut functions = self.lock();
+        let (kept, old): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut *functions)
+            .into_iter()
+            .partition(|(name, _)| stack.functions.contains_key(name) && !fresh.contains_key(name));
+        *functions = kept;
+        functions.extend(fresh);
+        drop(functions);
         self.changed.notify_one();
         for replica in old.into_values().flat_map(|running| running.replicas) {
             tokio::spawn(replica.stop());
@@ -98,6 +116,7 @@ impl Local {
                 folder,
                 &lock_dir,
                 self.changed.clone(),
+                self.cut.subscribe(),
             )
         };
         (1..=*replicas).map(start).collect()
@@ -122,9 +141,14 @@ impl Local {
                         self.file.display(),
                         stack.functions.len()
                     );
-                    applied = stack.clone();
-                    if let Err(error) = self.apply(stack) {
-                        tracing::error!("the changed stack file could not be applied: {error}");
+                    match self.apply(&stack) {
+                        Ok(()) => applied = stack,
+                        Err(error) => {
+                            tracing::error!(
+                                "the changed stack file could not be applied, trying again: {error}"
+                            );
+                            seen = None;
+                        }
                     }
                 }
                 Err(mistakes) => mistakes.iter().for_each(|mistake| {
@@ -134,7 +158,12 @@ impl Local {
         }
     }
 
-    /// Ends every process.
+    /// From now on nothing is waited for: every process that is being ended ends at once.
+    pub fn cut(&self) {
+        self.cut.send_replace(true);
+    }
+
+    /// Ends every process; running calls may finish first, unless they are [`cut`](Self::cut).
     pub async fn stop(&self) {
         let functions = std::mem::take(&mut *self.lock());
         let stops: Vec<_> = functions
@@ -147,6 +176,24 @@ impl Local {
         }
         // Lock files of ours only; nothing is left to do if it fails.
         let _ = std::fs::remove_dir_all(&self.scratch);
+    }
+
+    /// The address of an upstream; the last known one while its name cannot be looked up.
+    async fn resolve(&self, authority: &str) -> Option<SocketAddr> {
+        if let Ok(socket) = authority.parse() {
+            return Some(socket);
+        }
+        let looked_up = tokio::time::timeout(LOOKUP, tokio::net::lookup_host(authority)).await;
+        let found = looked_up
+            .ok()
+            .and_then(Result::ok)
+            .and_then(|mut sockets| sockets.next());
+        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        match found {
+            Some(socket) => drop(resolved.insert(authority.to_owned(), socket)),
+            None => tracing::warn!("skep.upstream: no address for {authority}"),
+        }
+        resolved.get(authority).copied()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<FunctionName, Running>> {
@@ -218,19 +265,12 @@ impl Provider for Arc<Local> {
         };
         for (mut deployment, upstream) in self.deployments() {
             if let Some(authority) = upstream {
-                match tokio::net::lookup_host(&authority).await {
-                    Ok(sockets) => {
-                        deployment
-                            .addresses
-                            .extend(sockets.take(1).map(|socket| Address {
-                                id: authority.as_str().into(),
-                                socket,
-                            }))
-                    }
-                    Err(error) => {
-                        tracing::warn!(function = %deployment.name, "skep.upstream {authority}: {error}")
-                    }
-                }
+                let socket = self.resolve(&authority).await;
+                let address = |socket| Address {
+                    id: authority.as_str().into(),
+                    socket,
+                };
+                deployment.addresses.extend(socket.map(address));
                 deployment.replicas.running = deployment.addresses.len() as u64;
             }
             listing.settled &= deployment.replicas.running == deployment.replicas.desired;

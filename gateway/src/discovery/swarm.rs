@@ -21,13 +21,16 @@ use self::translate::{Place, Warning};
 use super::{Provider, Unlisted};
 use crate::table::Listing;
 
-/// Only what runs or should: a task that was told to stop is not in the list, and so leaves the table at once.
-const TASKS: &str = "/tasks?filters=%7B%22desired-state%22%3A%5B%22running%22%5D%7D";
+/// Only what runs or should, now (`running`) or in a moment (`ready`: its predecessor is still stopping, or its restart is
+/// delayed). A task that was told to stop is not in the list, and so leaves the table at once.
+const TASKS: &str = "/tasks?filters=%7B%22desired-state%22%3A%5B%22running%22%2C%22ready%22%5D%7D";
 /// How long the facts about the network are believed without asking again.
 const PLACE_LASTS: Duration = Duration::from_secs(5);
 /// A task that has been `starting` for so long waits for its health check: its container runs and can be dialled. Not sooner: a
 /// SYN to a container that is still being made is answered only when the kernel asks for its address again, a second later.
 const HEALTH_CHECK_AFTER: Duration = Duration::from_secs(3);
+/// How long a start is remembered of a task that no list has shown as starting.
+const EVENT_LASTS: Duration = Duration::from_secs(5);
 /// Pauses between attempts to read events.
 const EVENTS_PAUSE: Duration = Duration::from_millis(500);
 /// The attribute that a task's container bears in events.
@@ -53,7 +56,7 @@ struct State {
 #[derive(Default)]
 struct Events {
     changed: Notify,
-    started: Mutex<HashSet<String>>,
+    started: Mutex<HashMap<String, Instant>>,
 }
 
 impl Swarm {
@@ -146,12 +149,12 @@ impl Swarm {
             .started
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|id| {
-            tasks
-                .iter()
-                .any(|task| task.id == *id && task.is_starting())
+        // The event may be younger than the list.
+        seen.retain(|id, at| {
+            let is_starting = |task: &Task| task.id == *id && task.is_starting();
+            at.elapsed() < EVENT_LASTS || tasks.iter().any(is_starting)
         });
-        waited.chain(seen.iter().cloned()).collect()
+        waited.chain(seen.keys().cloned()).collect()
     }
 
     /// Logs each warning once as long as its cause lasts.
@@ -204,6 +207,7 @@ async fn listen(host: DockerHost, events: Arc<Events>) {
     }
 }
 
+/// bollard drops the version from its requests, and so every engine speaks its newest (docs/decisions/0005).
 fn connect(host: &DockerHost) -> Result<Docker, bollard::errors::Error> {
     let seconds = 10;
     match host {
@@ -262,7 +266,7 @@ impl Events {
             self.started
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .insert(task.clone());
+                .insert(task.clone(), Instant::now());
         }
         self.changed.notify_one();
     }

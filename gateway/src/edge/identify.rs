@@ -10,12 +10,8 @@ use hyper::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use crate::reply::Body;
+use crate::reply::{Body, CALL_ID, START_TIME};
 
-/// A call's id, kept from the caller if it is usable, echoed on every answer.
-pub(super) const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
-/// When the gateway took the request, in nanoseconds since 1970.
-pub(super) const START_TIME: HeaderName = HeaderName::from_static("x-start-time");
 /// Who answered.
 pub(super) const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 const MAX_CALL_ID: usize = 128;

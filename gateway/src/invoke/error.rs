@@ -76,7 +76,7 @@ impl InvokeError {
                 format!("function '{name}' gave no proper answer: {cause}; see its log")
             }
             Self::TimedOut(limit) => format!(
-                "function '{name}' did not answer within {}: raise its label skep.timeout, or the gateway's upstream_timeout, or make it faster",
+                "function '{name}' did not answer within {} of the request's start: raise its label skep.timeout or the gateway's upstream_timeout",
                 duration::show(*limit)
             ),
             Self::BadBody(cause) => {
@@ -131,7 +131,7 @@ mod tests {
             (
                 InvokeError::TimedOut(limit),
                 504,
-                "within 1s500ms: raise its label skep.timeout",
+                "within 1s500ms of the request's start: raise its label skep.timeout",
             ),
             (InvokeError::BadBody("x".into()), 400, "request body"),
         ] {

@@ -8,6 +8,8 @@ use hyper::header::{
     TRANSFER_ENCODING, UPGRADE,
 };
 
+use crate::reply::{CALL_ID, START_TIME};
+
 /// A watchdog's word to its gateway that a call was not taken; nobody else's business (docs/decisions).
 const NOT_ACCEPTED: HeaderName = HeaderName::from_static("x-skep-not-accepted");
 
@@ -27,8 +29,8 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("proxy-authorization"),
 ];
 
-/// Fields that frame or address a message: naming one of them in `Connection` does not remove it.
-const FRAMING: [HeaderName; 4] = [CONTENT_LENGTH, HOST, TRAILER, TE];
+/// Fields that frame, address or identify a message: naming one of them in `Connection` does not remove it.
+const PROTECTED: [HeaderName; 6] = [CONTENT_LENGTH, HOST, TRAILER, TE, CALL_ID, START_TIME];
 
 /// Makes a client's head fit for the function.
 pub fn outbound(headers: &mut HeaderMap, peer: &HeaderValue) {
@@ -48,6 +50,7 @@ pub fn outbound(headers: &mut HeaderMap, peer: &HeaderValue) {
     }
     headers.remove(EXPECT);
     strip_pretence(headers);
+    declare_harmless_trailers(headers);
     headers.insert(FORWARDED_FOR, peer.clone());
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
     if let Some(host) = headers.get(HOST).cloned() {
@@ -57,7 +60,12 @@ pub fn outbound(headers: &mut HeaderMap, peer: &HeaderValue) {
 
 /// Makes a function's head fit for the client.
 pub fn inbound(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // RFC 9112 §6.3: chunked overrides a length, which then must not be passed on.
+        headers.remove(CONTENT_LENGTH);
+    }
     strip_hop_by_hop(headers);
+    declare_harmless_trailers(headers);
     headers.remove(NOT_ACCEPTED);
 }
 
@@ -69,7 +77,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
             .flat_map(tokens)
             .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok());
         for name in named.collect::<Vec<_>>() {
-            if !FRAMING.contains(&name) {
+            if !PROTECTED.contains(&name) {
                 headers.remove(name);
             }
         }
@@ -79,18 +87,25 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Leaves only those names in `Trailer` that may stand in a head as well: what is not declared there is not passed on.
+fn declare_harmless_trailers(headers: &mut HeaderMap) {
+    if !headers.contains_key(TRAILER) {
+        return;
+    }
+    let names = headers.get_all(TRAILER).iter().flat_map(tokens);
+    let names = names.filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok());
+    let harmless: Vec<_> = names
+        .filter(|name| !pretends(name) && !PROTECTED.contains(name) && !HOP_BY_HOP.contains(name))
+        .collect();
+    headers.remove(TRAILER);
+    for name in harmless {
+        headers.append(TRAILER, HeaderValue::from(name));
+    }
+}
+
 /// Removes what only serves to pretend: forwarding fields, `Proxy` (httpoxy), and names with `_`, which a CGI
 /// environment cannot tell from names with `-`.
 fn strip_pretence(headers: &mut HeaderMap) {
-    let pretends = |name: &HeaderName| {
-        let name = name.as_str();
-        name.starts_with(FORWARDED_PREFIX)
-            || name.contains('_')
-            || matches!(
-                name,
-                "forwarded" | "x-real-ip" | "proxy" | "x-skep-not-accepted"
-            )
-    };
     if headers.keys().any(pretends) {
         for name in headers
             .keys()
@@ -101,6 +116,16 @@ fn strip_pretence(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
+}
+
+fn pretends(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with(FORWARDED_PREFIX)
+        || name.contains('_')
+        || matches!(
+            name,
+            "forwarded" | "x-real-ip" | "proxy" | "x-skep-not-accepted"
+        )
 }
 
 fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
@@ -180,6 +205,35 @@ mod tests {
         assert_eq!(headers["transfer-encoding"], "chunked");
         assert_eq!(headers["te"], "trailers");
         assert!(!out(&[("te", "gzip")]).contains_key(TE));
+    }
+
+    #[test]
+    fn trailers_that_pretend_are_not_declared_and_so_not_passed() {
+        let headers = out(&[
+            ("trailer", "X-Sum, X-Forwarded-For, X_A"),
+            ("trailer", "Content-Length, X-Call-Id, Proxy"),
+        ]);
+        assert_eq!(
+            headers.get_all("trailer").iter().collect::<Vec<_>>(),
+            ["x-sum"]
+        );
+    }
+
+    #[test]
+    fn a_chunked_answer_has_no_length() {
+        let mut headers = head(&[("transfer-encoding", "chunked"), ("content-length", "5")]);
+        inbound(&mut headers);
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn the_ids_cannot_be_removed_by_naming_them() {
+        let headers = out(&[
+            ("connection", "x-call-id, x-start-time"),
+            ("x-call-id", "1"),
+            ("x-start-time", "2"),
+        ]);
+        assert!(headers.contains_key("x-call-id") && headers.contains_key("x-start-time"));
     }
 
     #[test]

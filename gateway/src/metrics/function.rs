@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use prometheus::{Histogram, IntCounter};
@@ -11,6 +11,9 @@ use super::PerFunction;
 
 /// The status under which a call is counted whose caller went away before there was an answer (nginx's number for it).
 const CLIENT_GONE: u16 = 499;
+
+/// The code that stands for all that HTTP does not know.
+const OTHER_CODE: u16 = 999;
 
 /// One function's handles, bound once so that a call looks no label up.
 pub struct FunctionMetrics {
@@ -82,16 +85,22 @@ impl FunctionMetrics {
         self.broken.inc();
     }
 
-    fn outcome(&self, code: u16) -> Outcome {
-        let known = |outcomes: &[Outcome]| {
-            outcomes
-                .iter()
-                .find(|outcome| outcome.code == code)
-                .cloned()
+    /// Counts a call that ended. Codes that HTTP does not know are counted as one: a function may send any number.
+    fn ended(&self, code: u16, took: Duration) {
+        let code = if (100..=599).contains(&code) {
+            code
+        } else {
+            OTHER_CODE
         };
-        if let Some(outcome) = known(&self.outcomes.load()) {
-            return outcome;
+        let known = self.outcomes.load();
+        match known.iter().find(|outcome| outcome.code == code) {
+            Some(outcome) => outcome.count(took),
+            None => self.first_of(code).count(took),
         }
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn first_of(&self, code: u16) -> Outcome {
         let text = code.to_string();
         let labels = [self.label.as_str(), text.as_str()];
         let fresh = Outcome {
@@ -101,12 +110,19 @@ impl FunctionMetrics {
         };
         self.outcomes.rcu(|outcomes| {
             let mut outcomes = Vec::clone(outcomes);
-            if known(&outcomes).is_none() {
+            if !outcomes.iter().any(|outcome| outcome.code == code) {
                 outcomes.push(fresh.clone());
             }
             outcomes
         });
         fresh
+    }
+}
+
+impl Outcome {
+    fn count(&self, took: Duration) {
+        self.total.inc();
+        self.seconds.observe(took.as_secs_f64());
     }
 }
 
@@ -169,10 +185,7 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let outcome = self.function.outcome(self.code);
-        outcome.total.inc();
-        outcome.seconds.observe(self.began.elapsed().as_secs_f64());
-        self.function.ended.fetch_add(1, Ordering::Relaxed);
+        self.function.ended(self.code, self.began.elapsed());
         self.function.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -172,6 +172,50 @@ fn absolute_targets_and_pipelined_requests_are_told_apart() {
 }
 
 #[test]
+fn a_message_that_two_readers_could_read_differently_goes_no_further() {
+    let upstream = Upstream::says(OK);
+    let gateway = Gateway::of(&upstream.entry("echo", ""));
+    let to = "/function/echo";
+    for (status, case) in [
+        (400, format!("GET {to} HTTP/1.1\r\n\r\n")),
+        (
+            400,
+            format!("GET {to} HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+        ),
+        (400, format!("GET {to} HTTP/1.1\r\nHost: a b/../c\r\n\r\n")),
+        (400, format!("GET {to} HTTP/1.1\r\nHost: me@a\r\n\r\n")),
+        (
+            400,
+            format!("GET http://me:pw@a{to} HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ),
+        (
+            501,
+            format!(
+                "POST {to} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"
+            ),
+        ),
+        (405, format!("CONNECT {to} HTTP/1.1\r\nHost: a\r\n\r\n")),
+    ] {
+        let case = case.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+        let answer = raw(gateway.address, case.as_bytes());
+        let got = answer.as_ref().map(|answer| answer.status);
+        assert!(
+            got == Some(status) || status == 405 && got == Some(400),
+            "{case:?}: {answer:?}"
+        );
+    }
+    assert!(upstream.saw_nothing());
+    for host in ["a:80", "[::1]:8080", "my_service", ""] {
+        let case = format!("GET {to} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        assert_eq!(
+            raw(gateway.address, case.as_bytes()).unwrap().status,
+            200,
+            "{host}"
+        );
+    }
+}
+
+#[test]
 fn five_hundred_random_names_make_one_series_at_most() {
     let gateway = Gateway::of("  cat:\n    fprocess: cat");
     assert_eq!(post(gateway.address, "/function/cat", "x").status, 200);

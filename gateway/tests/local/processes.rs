@@ -61,6 +61,44 @@ fn the_drain_limit_cuts_what_does_not_finish() {
 }
 
 #[test]
+fn a_second_signal_waits_for_nobody_and_still_ends_everything() {
+    let mut gateway = Gateway::of(
+        "  deaf:\n    fprocess: sh -c \"trap '' TERM INT; sleep 4714.5; sleep 4714.5\"",
+    );
+    let _stream = send(
+        gateway.address,
+        b"GET /function/deaf HTTP/1.1\r\nHost: t\r\n\r\n",
+    );
+    eventually("the call runs", || !processes("sleep 4714.5").is_empty());
+    gateway.signal("INT");
+    eventually("it drains", || {
+        gateway.log().contains("finishing running calls")
+    });
+    gateway.signal("INT");
+    let took = within(Duration::from_secs(10), "it ends", || {
+        !std::path::Path::new(&format!("/proc/{}/exe", gateway.pid())).exists()
+    });
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert_eq!(gateway.ended(), Some(1), "cut calls are no clean end");
+    gone("sleep 4714.5");
+}
+
+#[test]
+fn requests_that_wait_to_be_accepted_are_answered_before_the_end() {
+    let mut gateway = Gateway::with("  cat:\n    fprocess: cat", &["--workers", "1"]);
+    assert_eq!(post(gateway.address, "/function/cat", "x").status, 200);
+    gateway.signal("STOP");
+    let request = b"POST /function/cat HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx";
+    let waiting: Vec<_> = (0..10).map(|_| send(gateway.address, request)).collect();
+    gateway.signal("TERM");
+    gateway.signal("CONT");
+    for stream in waiting {
+        assert_eq!(read(stream, false).status, 200);
+    }
+    assert_eq!(gateway.ended(), Some(0));
+}
+
+#[test]
 fn a_gateway_that_is_killed_takes_its_functions_along() {
     let mut gateway = Gateway::of("  stay:\n    fprocess: sleep 4713.5");
     let stream = send(
@@ -115,15 +153,12 @@ fn a_function_is_replaced_without_a_failed_call() {
     let gateway =
         Gateway::of("  f:\n    fprocess: sh -c \"cat; sleep 0.05\"\n    environment:\n      V: 0");
     let address = gateway.address;
-    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let stopped = stop.clone();
-    let caller = std::thread::spawn(move || {
-        let mut statuses = Vec::new();
-        while !stopped.load(std::sync::atomic::Ordering::SeqCst) {
-            statuses.push(post(address, "/function/f", "x").status);
-        }
-        statuses
-    });
+    let (tell, told) = std::sync::mpsc::channel();
+    // Calls until nobody listens any more.
+    let caller =
+        std::thread::spawn(
+            move || while tell.send(post(address, "/function/f", "x").status).is_ok() {},
+        );
     for version in ["1", "2", "3"] {
         gateway.change(&format!(
             "  f:\n    fprocess: sh -c \"cat; sleep 0.05\"\n    environment:\n      V: {version}"
@@ -131,13 +166,17 @@ fn a_function_is_replaced_without_a_failed_call() {
         eventually("the new version is in force", || {
             get(address, "/system/function/f").json()["envVars"]["V"] == version
         });
+        for status in told
+            .try_iter()
+            .collect::<Vec<_>>()
+            .into_iter()
+            .chain(told.iter().take(5))
+        {
+            assert_eq!(status, 200, "version {version}");
+        }
     }
-    stop.store(true, std::sync::atomic::Ordering::SeqCst);
-    let statuses = caller.join().unwrap();
-    assert!(
-        statuses.len() > 10 && statuses.iter().all(|status| *status == 200),
-        "{statuses:?}"
-    );
+    drop(told);
+    caller.join().unwrap();
 }
 
 #[test]

@@ -33,6 +33,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 /// How long a watchdog may finish its calls after TERM.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long a watchdog whose lifeline is cut may take to end its runs.
+const LAST_CHANCE: Duration = Duration::from_secs(2);
 /// Between leaving the table and TERM: the table is published within milliseconds.
 const LEAVE_FIRST: Duration = Duration::from_millis(200);
 /// The longest piece of a log line that is kept together.
@@ -58,7 +60,8 @@ struct Recipe {
 }
 
 impl Replica {
-    /// Starts a replica in `folder`; its lock file lies in `lock_dir`. `changed` is told when it comes or goes.
+    /// Starts a replica in `folder`; its lock file lies in `lock_dir`. `changed` is told when it comes or goes; `cut` ends
+    /// all waiting for running calls.
     ///
     /// # Errors
     /// When no port or folder is to be had.
@@ -69,6 +72,7 @@ impl Replica {
         folder: &Path,
         lock_dir: &Path,
         changed: Arc<Notify>,
+        cut: watch::Receiver<bool>,
     ) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let socket = listener.local_addr()?;
@@ -81,7 +85,7 @@ impl Replica {
         };
         let (running_now, running) = watch::channel(false);
         let (stop, stopped) = watch::channel(false);
-        let supervisor = tokio::spawn(supervise(recipe, running_now, stopped, changed));
+        let supervisor = tokio::spawn(supervise(recipe, running_now, stopped, cut, changed));
         Ok(Self {
             id: format!("{name}.{number}:{}", socket.port()).into(),
             socket,
@@ -130,28 +134,26 @@ async fn supervise(
     recipe: Recipe,
     running: watch::Sender<bool>,
     mut stopped: watch::Receiver<bool>,
+    cut: watch::Receiver<bool>,
     changed: Arc<Notify>,
 ) {
     let mut pause = FIRST_PAUSE;
     loop {
         let began = Instant::now();
         match recipe.spawn() {
-            Ok(mut child) => {
+            Ok(mut watchdog) => {
                 running.send_replace(true);
                 changed.notify_one();
                 let ended = tokio::select! {
-                    status = child.wait() => Some(describe(status)),
+                    status = watchdog.child.wait() => Some(describe(status)),
                     _ = stopped.wait_for(|stop| *stop) => None,
                 };
                 let Some(ended) = ended else {
-                    return terminate(child).await;
+                    return watchdog.terminate(cut).await;
                 };
                 running.send_replace(false);
                 changed.notify_one();
-                tracing::warn!(
-                    function = recipe.name,
-                    "watchdog ended ({ended}); starting it again in {pause:?}"
-                );
+                tracing::warn!(function = recipe.name, "watchdog ended: {ended}");
             }
             Err(error) => tracing::error!(
                 function = recipe.name,
@@ -161,6 +163,10 @@ async fn supervise(
         if began.elapsed() > HEALTHY_AFTER {
             pause = FIRST_PAUSE;
         }
+        tracing::info!(
+            function = recipe.name,
+            "starting the watchdog again in {pause:?}"
+        );
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = stopped.wait_for(|stop| *stop) => return,
@@ -169,10 +175,16 @@ async fn supervise(
     }
 }
 
+/// A started watchdog. Whoever reads its stdout holds its lifeline: when that ends, it ends every run and then itself.
+struct Watchdog {
+    child: Child,
+    lifeline: Option<JoinHandle<()>>,
+}
+
 impl Recipe {
     /// Our own executable as a watchdog: the listener is its stdin, and its stdout is its lifeline, because the pipe's
     /// other end closes with us however we end.
-    fn spawn(&self) -> std::io::Result<Child> {
+    fn spawn(&self) -> std::io::Result<Watchdog> {
         let mut child = Command::new("/proc/self/exe")
             .arg("watchdog")
             .stdin(Stdio::from(OwnedFd::from(self.listener.try_clone()?)))
@@ -184,31 +196,45 @@ impl Recipe {
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .spawn()?;
-        if let Some(stdout) = child.stdout.take() {
-            tokio::spawn(pass_on(stdout, self.name.clone()));
-        }
+        let stdout = child.stdout.take();
+        let lifeline = stdout.map(|stdout| tokio::spawn(pass_on(stdout, self.name.clone())));
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(pass_on(stderr, self.name.clone()));
         }
-        Ok(child)
+        Ok(Watchdog { child, lifeline })
     }
 }
 
-async fn terminate(mut child: Child) {
-    signal(&child, Signal::TERM);
-    if tokio::time::timeout(DRAIN, child.wait()).await.is_err() {
-        signal(&child, Signal::KILL);
-        let _ = child.wait().await;
+impl Watchdog {
+    /// TERM and time to finish; then, or when `cut` says so, its lifeline is cut; KILL only if not even that ends it.
+    async fn terminate(mut self, mut cut: watch::Receiver<bool>) {
+        self.signal(Signal::TERM);
+        tokio::select! {
+            _ = self.child.wait() => return,
+            () = tokio::time::sleep(DRAIN) => {}
+            _ = cut.wait_for(|cut| *cut) => {}
+        }
+        if let Some(lifeline) = self.lifeline.take() {
+            lifeline.abort();
+        }
+        if tokio::time::timeout(LAST_CHANCE, self.child.wait())
+            .await
+            .is_err()
+        {
+            self.signal(Signal::KILL);
+            let _ = self.child.wait().await;
+        }
     }
-}
 
-fn signal(child: &Child, signal: Signal) {
-    let pid = child
-        .id()
-        .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-    if let Some(pid) = pid {
-        // It may have ended this very moment.
-        let _ = kill_process_group(pid, signal);
+    fn signal(&self, signal: Signal) {
+        let pid = self
+            .child
+            .id()
+            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(pid) = pid {
+            // It may have ended this very moment.
+            let _ = kill_process_group(pid, signal);
+        }
     }
 }
 

@@ -52,10 +52,10 @@ fn contains(subnet: &str, address: IpAddr) -> bool {
 }
 
 impl Task {
-    /// Told to run, and on its way: created, being placed or started, not running yet.
+    /// On its way: told to run, now or in a moment; created, being placed or started, not running yet.
     #[must_use]
     pub fn is_starting(&self) -> bool {
-        self.is_wanted()
+        (self.is_wanted() || self.desired_state == "ready")
             && matches!(
                 self.state(),
                 "new" | "pending" | "assigned" | "accepted" | "preparing" | "ready" | "starting"
@@ -236,9 +236,10 @@ impl Service {
             |label: &'static str, why| warnings.push((self.spec.name.clone(), label, why));
         let port = self.port(&mut warn);
         let limits = Limits::read(|label| self.label(label), warn);
-        let dialable = tasks
-            .iter()
-            .filter(|task| task.is_running() || task.is_starting() && (place.is_started)(&task.id));
+        let dialable = tasks.iter().filter(|task| {
+            task.is_running()
+                || task.is_wanted() && task.is_starting() && (place.is_started)(&task.id)
+        });
         let addresses = dialable.filter_map(|task| {
             let address = task.address_on(&place.network.id)?;
             Some(Address {
@@ -252,7 +253,8 @@ impl Service {
         let starting = tasks.iter().filter(|task| task.is_starting()).count() as u64;
         let desired = match &self.spec.mode.replicated {
             Some(replicated) => replicated.replicas.unwrap_or(1),
-            None => running + starting,
+            // A global service: one on each node, so there should be one at least.
+            None => (running + starting).max(1),
         };
         Deployment {
             short_name: self.short_name(),

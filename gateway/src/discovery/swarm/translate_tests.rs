@@ -176,6 +176,26 @@ fn a_starting_task_is_an_address_once_its_container_started() {
 }
 
 #[test]
+fn a_task_whose_restart_is_delayed_is_on_its_way_and_cannot_be_dialled() {
+    let mut world = World::new();
+    world.echo_task()["DesiredState"] = json!("ready");
+    world.echo_task()["Status"]["State"] = json!("ready");
+    let echo = world.echo();
+    assert_eq!((echo.replicas.starting, echo.addresses.len()), (1, 1));
+    assert!(!world.list().0.settled);
+}
+
+#[test]
+fn a_global_service_without_tasks_waits_for_one() {
+    let mut world = World::new();
+    world.tasks = json!([]);
+    world.service("rec_echo")["Spec"]["Mode"] = json!({ "Global": {} });
+    let (listing, _) = world.list();
+    assert_eq!(listing.functions[0].replicas.desired, 1);
+    assert!(!listing.settled);
+}
+
+#[test]
 fn a_service_without_tasks_keeps_its_route() {
     let mut world = World::new();
     world.tasks = json!([]);
