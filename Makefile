@@ -35,9 +35,9 @@ run: samples-local ## gateway with the samples as local processes, no Docker (AR
 check: lint test ## what CI runs
 
 test: test-setup ## all tests, on a real Swarm where one is there (T=name runs those whose name has it)
+	$(call each_sample,cargo test --locked $$crate $(T))
 	cargo test --locked -p fwatchdog $(T)
 	cargo test --locked -p skep $(T)
-	$(call each_sample,cargo test --locked $$crate $(T))
 
 lint: ## formatting, clippy, documentation, shell scripts, forbidden words
 	cargo fmt --all --check
