@@ -71,11 +71,12 @@ down: ## takes the stack down and waits until it is gone
 
 ## Long ones
 
-bench: build ## every measurement the documents quote, one after the other
-	for script in bench/*.sh; do echo "== $$script"; "$$script" || exit 1; done
+bench: images ## every measurement the documents quote, one after the other (discovery needs a Swarm)
+	for script in watchdog gateway discovery; do echo "== $$script"; bench/$$script.sh || exit 1; done
 
-soak: test-setup ## the tests that take hours
-	SKEP_SOAK=1 cargo test --locked --release -p fwatchdog -p skep -- --ignored --nocapture
+soak: ## the long tests; docs/reliability.md has their last results
+	cargo test --locked -p fwatchdog --test soak -- --ignored --nocapture
+	cargo test --locked -p skep --test local -- --ignored --nocapture --test-threads 1
 
 # Parts of the above. Cargo decides what is up to date, so they always ask it.
 

@@ -41,14 +41,12 @@ impl Function {
         self.endpoints.iter().any(|endpoint| endpoint.is_ready())
     }
 
-    /// Whether it makes sense to wait: a copy is on its way, or listed and not spoken to yet.
+    /// Whether it makes sense to wait: fewer copies run than should, or one is listed that nobody has spoken to yet.
     #[must_use]
     pub fn is_coming(&self) -> bool {
-        self.deployment.replicas.starting > 0
-            || self
-                .endpoints
-                .iter()
-                .any(|endpoint| endpoint.state() == State::Starting)
+        let replicas = self.deployment.replicas;
+        let is_new = |endpoint: &Arc<Endpoint>| endpoint.state() == State::Starting;
+        replicas.running < replicas.desired || self.endpoints.iter().any(is_new)
     }
 
     /// How many endpoints take calls.

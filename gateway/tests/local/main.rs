@@ -15,4 +15,5 @@ mod hostile;
 mod metrics;
 mod processes;
 mod samples;
+mod soak;
 mod structure;

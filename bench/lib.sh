@@ -1,0 +1,101 @@
+#!/bin/bash
+# What the measurements share. They read this file; run by itself it does nothing.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+work=$(mktemp -d)
+started=()
+
+# Ends what `start` started.
+stop() { # process...
+    [ $# = 0 ] || kill "$@" 2>/dev/null || true
+    [ $# = 0 ] || wait "$@" 2>/dev/null || true
+}
+
+stop_all() {
+    stop "${started[@]}"
+    rm -rf "$work"
+}
+trap stop_all EXIT
+trap 'exit 130' INT TERM
+
+die() { # sentence
+    echo "${0##*/}: $1" >&2
+    exit 1
+}
+
+need() { # program, package
+    command -v "$1" >/dev/null || die "$1 is missing: apt-get install $2"
+}
+
+built() { # file, make target
+    [ -e "$1" ] || die "$1 is missing: make $2"
+}
+
+# Starts a program in the background; its process is then $!, its output in $work/<name>.
+start() { # name, command...
+    "${@:2}" >"$work/$1" 2>&1 </dev/null &
+    started+=($!)
+}
+
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+# Waits for a condition, 30 s at most.
+await() { # what, command...
+    local i
+    for ((i = 0; i < 600; i++)); do
+        "${@:2}" >/dev/null 2>&1 && return
+        sleep 0.05
+    done
+    die "gave up waiting for $1"
+}
+
+# Whether somebody listens, without a connection: one would make the program touch memory.
+listens() { # port
+    grep -qs "$(printf ':%04X [0-9A-F]*:0000 0A' "$1")" /proc/net/tcp /proc/net/tcp6
+}
+
+resident() { # process; kB
+    awk '/^VmRSS/ {print $2}' "/proc/$1/status"
+}
+
+# Processor time that processes have used so far, in clock ticks.
+ticks() { # process...
+    local process
+    for process; do sed 's/.*) //' "/proc/$process/stat"; done | awk '{used += $12 + $13} END {print used}'
+}
+
+# Loads a URL. Sets rate (answers a second), p50 (µs) and answers; a failed call ends the measurement.
+load() { # connections, seconds, URL
+    local threads=$(($1 < 2 ? 1 : 2)) failed
+    wrk -t "$threads" -c "$1" -d "$2" -s bench/wrk.lua "$3" >"$work/wrk" || die "wrk could not load $3"
+    # shellcheck disable=SC2034  # for the caller
+    read -r rate p50 answers failed < <(sed -n 's/^figures //p' "$work/wrk")
+    [ "$failed" = 0 ] || die "$failed of $answers calls of $3 failed"
+}
+
+# Keeps a figure of this round; `median` gives the middle of all rounds.
+note() { # series, figure
+    echo "$2" >>"$work/series.$1"
+}
+
+median() { # series
+    sort -g "$work/series.$1" | awk '{a[NR] = $1} END {print (a[int((NR + 1) / 2)] + a[int(NR / 2) + 1]) / 2}'
+}
+
+ratio() { # figure, figure
+    awk "BEGIN {printf \"%.2f\", $1 / $2}"
+}
+
+# The lowest and highest ratio that two series had in one round.
+spread() { # series, series
+    paste "$work/series.$1" "$work/series.$2" |
+        awk '{r = $1 / $2} NR == 1 || r < lo {lo = r} r > hi {hi = r} END {printf "%.2f-%.2f", lo, hi}'
+}
+
+# A target and whether a figure meets it; both are exact, only what is printed is rounded.
+verdict() { # figure, <= or >=, target
+    awk "BEGIN {print \"$2 $3\", ($1 $2 $3) ? \"PASS\" : \"FAIL\"}"
+}
