@@ -1,13 +1,14 @@
 //! The Docker socket goes away and comes back: calls go on, readiness tells, recovery is quick.
 
-use std::io::copy;
-use std::net::Shutdown;
+use std::io::{BufRead, BufReader, copy};
+use std::net::{Shutdown, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::client::{get, post};
-use crate::support::gateway::Folder;
+use crate::support::gateway::{Folder, signal, skep};
 use crate::support::within;
 use crate::world::World;
 
@@ -49,6 +50,53 @@ impl Door {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
+}
+
+#[test]
+fn the_engine_can_be_reached_over_tcp_as_behind_a_socket_proxy() {
+    let Some(world) = World::new() else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = format!("tcp://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for inside in listener.incoming() {
+            let (inside, engine) = (
+                inside.unwrap(),
+                UnixStream::connect("/var/run/docker.sock").unwrap(),
+            );
+            let (mut from, mut to) = (inside.try_clone().unwrap(), engine.try_clone().unwrap());
+            std::thread::spawn(move || copy(&mut from, &mut to));
+            let (mut from, mut to) = (engine, inside);
+            std::thread::spawn(move || copy(&mut from, &mut to));
+        }
+    });
+    // On the host it is attached to no overlay network: that it can say so, by the network's name, is what it read.
+    let args = [
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--metrics-port",
+        "off",
+        "--network",
+        &world.network,
+        "--docker-host",
+        &proxy,
+    ];
+    let mut child = skep().args(args).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut told = String::new();
+    while !told.contains("is not attached to the network") && log.read_line(&mut told).unwrap() > 0
+    {
+    }
+    signal(child.id(), "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(
+        told.contains(&format!(
+            "is not attached to the network '{}'",
+            world.network
+        )),
+        "{told}"
+    );
 }
 
 #[test]
