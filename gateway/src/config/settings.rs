@@ -1,0 +1,148 @@
+//! The table of settings: flag, variable, default, meaning. Help, `skep config` and the documents are made from it.
+
+/// One setting, as `--help`, `skep config` and docs/configuration.md show it.
+pub struct Setting {
+    /// The long flag, without dashes.
+    pub flag: &'static str,
+    /// The environment variable.
+    pub env: &'static str,
+    /// What holds when nothing is said.
+    pub default: &'static str,
+    /// What it does.
+    pub help: &'static str,
+}
+
+/// Every setting there is.
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "bind",
+        "bind_address",
+        "0.0.0.0",
+        "address to listen on (`skep local`: 127.0.0.1)",
+    ),
+    setting(
+        "port",
+        "port",
+        "8080",
+        "port for calls and the management API; 0 takes a free one",
+    ),
+    setting(
+        "metrics-port",
+        "metrics_port",
+        "8082",
+        "port for /metrics, /healthz and /readyz alone, or `off` (`skep local`: off)",
+    ),
+    setting(
+        "network",
+        "network",
+        "functions",
+        "overlay network that calls are routed on",
+    ),
+    setting(
+        "docker-host",
+        "DOCKER_HOST",
+        "unix:///var/run/docker.sock",
+        "the Swarm manager's engine: unix:///path or tcp://host:port",
+    ),
+    setting(
+        "namespace",
+        "function_namespace",
+        "openfaas-fn",
+        "namespace that a function's name may leave out",
+    ),
+    setting(
+        "require-label",
+        "require_label",
+        "false",
+        "true: only services that opt in by label are functions",
+    ),
+    setting(
+        "upstream-timeout",
+        "upstream_timeout",
+        "60s",
+        "from a request to the head of the function's answer; label skep.timeout overrides",
+    ),
+    setting(
+        "idle-timeout",
+        "idle_timeout",
+        "60s",
+        "between two chunks of an answer; label skep.idle-timeout overrides",
+    ),
+    setting(
+        "connect-timeout",
+        "connect_timeout",
+        "250ms",
+        "to connect to one replica, before the next is tried",
+    ),
+    setting(
+        "patience",
+        "patience",
+        "10s",
+        "how long a call waits for a replica that is on its way",
+    ),
+    setting(
+        "read-timeout",
+        "read_timeout",
+        "60s",
+        "for a request's head to arrive, and for a connection to lie idle",
+    ),
+    setting(
+        "max-header-bytes",
+        "max_header_bytes",
+        "65536",
+        "bytes that a request's head may have (431 past that)",
+    ),
+    setting(
+        "drain-timeout",
+        "drain_timeout",
+        "60s",
+        "after TERM: how long running calls may take to finish",
+    ),
+    setting(
+        "workers",
+        "workers",
+        "0",
+        "threads that carry calls; 0: one for each processor",
+    ),
+    setting("log-format", "log_format", "text", "text or json"),
+    setting(
+        "log-level",
+        "log_level",
+        "info",
+        "error, warn, info, debug, or a filter such as skep=debug",
+    ),
+];
+
+const fn setting(
+    flag: &'static str,
+    env: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting {
+        flag,
+        env,
+        default,
+        help,
+    }
+}
+
+/// Which program the settings are for: local use has other defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The gateway of a Swarm.
+    Swarm,
+    /// Functions as local processes.
+    Local,
+}
+
+impl Mode {
+    /// The default of a setting in this mode: a laptop's functions are not for its neighbours.
+    pub(super) fn default(self, setting: &Setting) -> &'static str {
+        match (self, setting.flag) {
+            (Mode::Local, "bind") => "127.0.0.1",
+            (Mode::Local, "metrics-port") => "off",
+            _ => setting.default,
+        }
+    }
+}
