@@ -23,6 +23,7 @@ mod limits;
 mod listener;
 mod logs;
 mod marshal;
+mod mode;
 mod pipes;
 mod reaper;
 mod refusal;

@@ -94,7 +94,8 @@ fn announce(watchdog: &Watchdog, socket: &TcpListener, lock_file: &Path) {
     let (log, config) = (&watchdog.log, &watchdog.config);
     let limit = |limit: Option<Duration>| limit.map_or_else(|| "off".to_owned(), show);
     log.line(format_args!(
-        "fwatchdog {VERSION}, classic mode, at most {} workers, fprocess: {}",
+        "fwatchdog {VERSION}, {} mode, at most {} workers, fprocess: {}",
+        config.mode.name(),
         config.workers,
         config.command.join(" ")
     ));

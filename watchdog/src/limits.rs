@@ -64,6 +64,7 @@ impl Limit {
         match self {
             Self::Run => Refusal::RunSlow {
                 limit: config.exec_timeout.unwrap_or_default(),
+                status: config.mode.slow_run(),
             },
             Self::Body => Refusal::BodySlow {
                 limit: config.read_timeout.unwrap_or_default(),

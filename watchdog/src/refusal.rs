@@ -38,7 +38,7 @@ pub(crate) enum Refusal {
     /// `read_timeout` while the body arrived.
     BodySlow { limit: Duration },
     /// `exec_timeout`.
-    RunSlow { limit: Duration },
+    RunSlow { limit: Duration, status: StatusCode },
     /// `write_timeout` before there was an answer.
     AnswerSlow { limit: Duration },
     /// The exit status was taken by somebody else.
@@ -55,7 +55,8 @@ impl Refusal {
             Self::NulInPath | Self::BodyBroken { .. } => StatusCode::BAD_REQUEST,
             Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::CannotStart { .. } | Self::ExitUnknown => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::BodySlow { .. } | Self::RunSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::BodySlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::RunSlow { status, .. } => *status,
             Self::AnswerSlow { .. } => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -74,7 +75,7 @@ impl Refusal {
             Self::CannotStart { command, error } => format!("cannot start {command}: {error}"),
             Self::BodyBroken { error } => format!("the request body did not arrive whole, the run was ended: {error}"),
             Self::BodySlow { limit } => format!("the request body took longer than {}, the run was ended; raise read_timeout", show(*limit)),
-            Self::RunSlow { limit } => format!("the run took longer than {} and was killed; raise exec_timeout", show(*limit)),
+            Self::RunSlow { limit, .. } => format!("the run took longer than {} and was killed; raise exec_timeout", show(*limit)),
             Self::AnswerSlow { limit } => format!("there was no answer within {}, the run was ended; raise write_timeout", show(*limit)),
             Self::ExitUnknown => "the command's exit status is unknown: another process took it".to_owned(),
         }
@@ -117,7 +118,14 @@ mod tests {
         let table = [
             (Refusal::Busy { limit: 3 }, 429, "max_inflight"),
             (Refusal::BodySlow { limit }, 408, "read_timeout"),
-            (Refusal::RunSlow { limit }, 408, "exec_timeout"),
+            (
+                Refusal::RunSlow {
+                    limit,
+                    status: StatusCode::REQUEST_TIMEOUT,
+                },
+                408,
+                "exec_timeout",
+            ),
             (Refusal::AnswerSlow { limit }, 504, "write_timeout"),
             (
                 Refusal::HeadTooLarge {
