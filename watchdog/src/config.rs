@@ -10,6 +10,7 @@ use std::time::Duration;
 use hyper::header::HeaderValue;
 
 use crate::mode::Mode;
+use crate::upstream::Upstream;
 use reader::Reader;
 use variables::VARIABLES;
 
@@ -34,6 +35,12 @@ pub(crate) struct Config {
     pub(crate) combine_output: bool,
     /// Content type of every success.
     pub(crate) content_type: Option<HeaderValue>,
+    /// Where the function's own server listens, in `mode=http`.
+    pub(crate) upstream: Option<Upstream>,
+    /// Bodies are gathered before they are passed on.
+    pub(crate) buffer_request: bool,
+    /// The function's own readiness path.
+    pub(crate) ready_path: Option<String>,
     /// `Http_*` variables for the command.
     pub(crate) cgi_headers: bool,
     /// Bytes of output that are held back before the answer begins.
@@ -80,6 +87,10 @@ pub(crate) fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Config, Ve
         max_in_flight: NonZeroUsize::new(reader.number("max_inflight", 0)),
         combine_output: is_classic && reader.flag("combine_output", true),
         content_type: reader.content_type(),
+        upstream: reader.upstream(mode),
+        buffer_request: reader.switch(mode, "http_buffer_req_body")
+            || reader.switch(mode, "buffer_http"),
+        ready_path: reader.ready_path(mode),
         cgi_headers: !is_classic || reader.flag("cgi_headers", true),
         held_output: mode.held_output(if is_classic {
             reader.number("response_buffer", 64 * 1024)

@@ -2,7 +2,7 @@
 //!
 //! - `GET /_/health`: 200 `OK`, 503 while draining or without the lock file
 //! - `GET /_/ready`: the same, and 429 while `max_inflight` calls are being served
-//! - everything else: one run of the command
+//! - everything else: one run of the command, or in `mode=http` the function's own server
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -25,7 +25,7 @@ use crate::mode::Mode;
 use crate::refusal::Refusal;
 use crate::stream::{DURATION, Stream, duration_value};
 use crate::watchdog::{Counted, Watchdog};
-use crate::{VERSION, cgi, content_type, report};
+use crate::{VERSION, cgi, content_type, proxy, report};
 
 /// Says which watchdog answers, on health and readiness.
 const IDENTITY: HeaderName = HeaderName::from_static("x-skep-watchdog");
@@ -43,7 +43,7 @@ pub(crate) async fn answer(
     }
     let response = match request.uri().path() {
         "/_/health" => health(&watchdog, request.method(), false),
-        "/_/ready" => health(&watchdog, request.method(), true),
+        "/_/ready" => ready(&watchdog, request.method()).await,
         _ => call(&watchdog, &connection, request).await,
     };
     if is_debugging {
@@ -79,6 +79,31 @@ fn health(watchdog: &Watchdog, method: &Method, is_readiness: bool) -> Response<
     response
 }
 
+/// Health, and whether the function's own server takes calls.
+async fn ready(watchdog: &Arc<Watchdog>, method: &Method) -> Response<Body> {
+    let own = health(watchdog, method, true);
+    let Some(service) = watchdog
+        .service
+        .as_ref()
+        .filter(|_| own.status() == StatusCode::OK)
+    else {
+        return own;
+    };
+    let mut response = if let Some(seconds) = service.retry_after() {
+        Refusal::NotUp { seconds }.response()
+    } else if let Some(path) = &watchdog.config.ready_path {
+        proxy::probe(watchdog, service, path)
+            .await
+            .unwrap_or_else(|| Refusal::NotUp { seconds: 1 }.response())
+    } else {
+        return own;
+    };
+    response
+        .headers_mut()
+        .insert(IDENTITY, HeaderValue::from_static(VERSION));
+    response
+}
+
 fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::whole(text));
     *response.status_mut() = status;
@@ -96,22 +121,26 @@ async fn call(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let started = match admit(watchdog, &head) {
-        Ok(slot) => {
-            let (watchdog, connection) = (Arc::clone(watchdog), Rc::clone(connection));
-            start(
-                Call {
-                    watchdog,
-                    connection,
-                    slot,
-                },
-                &head,
-                body,
-            )
-        }
-        Err(refusal) => Err((refusal, body)),
+    let slot = match admit(watchdog, &head) {
+        Ok(slot) => slot,
+        Err(refusal) => return refuse(watchdog, &refusal, &head, body),
     };
-    let mut run = match started {
+    let call = Call {
+        watchdog: Arc::clone(watchdog),
+        connection: Rc::clone(connection),
+        slot,
+    };
+    if let Some(service) = &watchdog.service {
+        return match Box::pin(proxy::call(call, service, &head, body)).await {
+            Ok(response) => response,
+            Err((refusal, Some(body))) => refuse(watchdog, &refusal, &head, body),
+            Err((refusal, None)) => {
+                report::refused(watchdog, &refusal.sentence());
+                refusal.response()
+            }
+        };
+    }
+    let mut run = match start(call, &head, body) {
         Ok(run) => run,
         Err((refusal, body)) => return refuse(watchdog, &refusal, &head, body),
     };
@@ -148,7 +177,7 @@ fn admit(watchdog: &Watchdog, head: &Parts) -> Result<Counted, Refusal> {
     if !is_taken {
         return Err(Refusal::Method);
     }
-    if cgi::has_nul(head.uri.path()) {
+    if watchdog.service.is_none() && cgi::has_nul(head.uri.path()) {
         return Err(Refusal::NulInPath);
     }
     Ok(slot)

@@ -12,12 +12,14 @@ mod command;
 mod config;
 mod connection;
 mod content_type;
+mod download;
 mod duration;
 mod exit;
 mod feed;
 mod fork;
 mod handler;
 mod health;
+mod hops;
 mod lifecycle;
 mod limits;
 mod listener;
@@ -25,10 +27,13 @@ mod logs;
 mod marshal;
 mod mode;
 mod pipes;
+mod proxy;
 mod reaper;
 mod refusal;
 mod report;
 mod runs;
+mod service;
+mod socket;
 #[expect(
     unsafe_code,
     reason = "the start of a process by clone(2); the safety argument stands in the module"
@@ -36,6 +41,9 @@ mod runs;
 mod spawn;
 mod stream;
 mod tree;
+mod tunnel;
+mod upload;
+mod upstream;
 mod watchdog;
 mod workers;
 

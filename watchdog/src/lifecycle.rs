@@ -21,11 +21,15 @@ use crate::duration::show;
 use crate::health::Health;
 use crate::logs::Sink;
 use crate::reaper::{Orders, Reaper};
+use crate::service::Service;
 use crate::watchdog::{Counter, Watchdog};
-use crate::{VERSION, listener, say, workers};
+use crate::{VERSION, listener, say, service, workers};
 
 /// How often a draining watchdog looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
+
+/// How long a long-lived child may take to end after TERM, once nothing is served any more.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long the processes that were killed at the exit may take to be gone.
 const END_PATIENCE: Duration = Duration::from_secs(1);
@@ -62,6 +66,7 @@ fn try_run(config: Config, lock_file: &Path) -> io::Result<ExitCode> {
     if watchdog.config.inherit_listener {
         listener::watch_lifeline(Arc::clone(&stop.lifeline_gone))?;
     }
+    service::start(&watchdog)?;
     workers::start(&socket, &watchdog)?;
     announce(&watchdog, &socket, lock_file);
     let code = runtime.block_on(live(&watchdog, reaper, &mut stop));
@@ -73,12 +78,14 @@ fn try_run(config: Config, lock_file: &Path) -> io::Result<ExitCode> {
     Ok(code)
 }
 
-fn assemble(config: Config) -> io::Result<Watchdog> {
-    let is_debugging = config.write_debug || config.debug_headers;
+fn assemble(mut config: Config) -> io::Result<Watchdog> {
+    // stdout is also where the output of a long-lived child goes.
+    let is_debugging = config.write_debug || config.debug_headers || config.upstream.is_some();
     Ok(Watchdog {
         command: Command::new(&config.command, std::env::var_os("PATH").as_deref()),
         inherited: Inherited::new(std::env::vars_os()),
         health: Health::default(),
+        service: config.upstream.take().map(Service::new),
         orders: Orders::new(),
         calls: Counter::default(),
         connections: (0..config.workers).map(|_| Counter::default()).collect(),
@@ -147,6 +154,9 @@ async fn live(watchdog: &Watchdog, mut reaper: Reaper, stop: &mut Stop) -> ExitC
         .await;
     }
     watchdog.start_draining();
+    if let Some(service) = watchdog.service.as_ref().filter(|_| order == Order::Drain) {
+        until(reaper.work(&watchdog.orders), service.stop(STOP_PATIENCE)).await;
+    }
     reaper.end_all(END_PATIENCE).await;
     match order {
         Order::Drain => log.line(format_args!("drained, exiting")),

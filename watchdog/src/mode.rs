@@ -11,14 +11,17 @@ pub(crate) enum Mode {
     Streaming,
     /// One process per request; the answer begins when the run is over, however long it is.
     Serializing,
+    /// One long-lived process with a server of its own, to which requests are passed on.
+    Http,
 }
 
 impl Mode {
     /// The modes as the variable names them.
-    const NAMES: [(&'static str, Self); 3] = [
+    const NAMES: [(&'static str, Self); 4] = [
         ("classic", Self::Classic),
         ("streaming", Self::Streaming),
         ("serializing", Self::Serializing),
+        ("http", Self::Http),
     ];
 
     /// Reads the variable.
@@ -42,7 +45,7 @@ impl Mode {
     pub(crate) fn held_output(self, response_buffer: usize) -> usize {
         match self {
             Self::Classic => response_buffer,
-            Self::Streaming => 0,
+            Self::Streaming | Self::Http => 0,
             Self::Serializing => usize::MAX,
         }
     }
@@ -52,7 +55,7 @@ impl Mode {
         match self {
             Self::Classic => StatusCode::REQUEST_TIMEOUT,
             Self::Serializing => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Streaming => StatusCode::GATEWAY_TIMEOUT,
+            Self::Streaming | Self::Http => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 }

@@ -41,6 +41,12 @@ pub(crate) enum Refusal {
     RunSlow { limit: Duration, status: StatusCode },
     /// `write_timeout` before there was an answer.
     AnswerSlow { limit: Duration },
+    /// The function's own server is not there: nothing was passed on.
+    NotUp { seconds: u64 },
+    /// The function's own server did not answer in time.
+    FunctionSlow { limit: Duration },
+    /// The function's own server broke off before it answered.
+    FunctionBroken { error: String },
     /// The exit status was taken by somebody else.
     ExitUnknown,
 }
@@ -49,15 +55,17 @@ impl Refusal {
     /// Its status.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Draining | Self::NotUp { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Method | Self::HealthMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::NulInPath | Self::BodyBroken { .. } => StatusCode::BAD_REQUEST,
             Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::CannotStart { .. } | Self::ExitUnknown => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::CannotStart { .. } | Self::ExitUnknown | Self::FunctionBroken { .. } => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
             Self::BodySlow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::RunSlow { status, .. } => *status,
-            Self::AnswerSlow { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::AnswerSlow { .. } | Self::FunctionSlow { .. } => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
@@ -77,6 +85,9 @@ impl Refusal {
             Self::BodySlow { limit } => format!("the request body took longer than {}, the run was ended; raise read_timeout", show(*limit)),
             Self::RunSlow { limit, .. } => format!("the run took longer than {} and was killed; raise exec_timeout", show(*limit)),
             Self::AnswerSlow { limit } => format!("there was no answer within {}, the run was ended; raise write_timeout", show(*limit)),
+            Self::NotUp { .. } => "the function's process does not accept connections yet; retry".to_owned(),
+            Self::FunctionSlow { limit } => format!("the function did not answer within {}; raise exec_timeout, or X-Timeout if the request has it", show(*limit)),
+            Self::FunctionBroken { error } => format!("the function broke off before it answered: {error}"),
             Self::ExitUnknown => "the command's exit status is unknown: another process took it".to_owned(),
         }
     }
@@ -96,6 +107,9 @@ impl Refusal {
             Self::Busy { .. } => {
                 headers.insert(NOT_ACCEPTED, HeaderValue::from_static("busy"));
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Self::NotUp { seconds } => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(*seconds));
             }
             Self::Method => drop(headers.insert(
                 ALLOW,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use hyper::header::HeaderValue;
 
 use crate::mode::Mode;
+use crate::upstream::Upstream;
 use crate::{command, duration};
 
 /// What only the classic watchdog knows; the other modes go without.
@@ -15,6 +16,15 @@ const CLASSIC_ONLY: [&str; 5] = [
     "response_buffer",
     "marshal_request",
     "write_debug",
+];
+
+/// What only `mode=http` knows.
+const HTTP_ONLY: [&str; 5] = [
+    "http_upstream_url",
+    "upstream_url",
+    "http_buffer_req_body",
+    "buffer_http",
+    "ready_path",
 ];
 
 /// Takes values one by one and keeps what is to be said of them.
@@ -118,8 +128,12 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             ));
             return Mode::Classic;
         };
-        if mode != Mode::Classic {
-            for unused in CLASSIC_ONLY {
+        let others = [
+            (&CLASSIC_ONLY[..], Mode::Classic),
+            (&HTTP_ONLY[..], Mode::Http),
+        ];
+        for (names, owner) in others {
+            for unused in names.iter().filter(|_| mode != owner) {
                 if let Some(value) = self.value(unused) {
                     self.warnings.push(format!(
                         "warning: {unused}={value} is not used in mode={name}"
@@ -128,6 +142,33 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             }
         }
         mode
+    }
+
+    pub(super) fn upstream(&mut self, mode: Mode) -> Option<Upstream> {
+        if mode != Mode::Http {
+            return None;
+        }
+        let named = ["http_upstream_url", "upstream_url"]
+            .into_iter()
+            .find_map(|name| Some((name, self.value(name)?)));
+        let Some((name, url)) = named else {
+            self.mistakes.push("http_upstream_url is not set; set it to where fprocess listens, for example http://127.0.0.1:3000".to_owned());
+            return None;
+        };
+        let upstream = Upstream::parse(&url);
+        if let Err(mistake) = &upstream {
+            self.mistakes.push(format!("{name}={url} {mistake}"));
+        }
+        upstream.ok()
+    }
+
+    pub(super) fn ready_path(&mut self, mode: Mode) -> Option<String> {
+        let path = self.value("ready_path")?;
+        if !path.starts_with('/') {
+            self.ignored("ready_path", &path, "a path that begins with /", "none");
+            return None;
+        }
+        (mode == Mode::Http).then_some(path)
     }
 
     pub(super) fn write_timeout(&mut self, mode: Mode) -> Duration {

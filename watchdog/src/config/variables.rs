@@ -96,7 +96,24 @@ pub(crate) const VARIABLES: &[Variable] = &[
     variable(
         "mode",
         "classic",
-        "classic, streaming or serializing: when the answer of a run begins",
+        "classic, streaming, serializing or http: how a request is answered",
+    ),
+    variable(
+        "http_upstream_url",
+        "required with mode=http",
+        "where fprocess listens, for example http://127.0.0.1:3000",
+    ),
+    variable("upstream_url", "(unset)", "other name of http_upstream_url"),
+    variable(
+        "http_buffer_req_body",
+        "false",
+        "mode=http: gather a body and pass it on with its length",
+    ),
+    variable("buffer_http", "false", "other name of http_buffer_req_body"),
+    variable(
+        "ready_path",
+        "(unset)",
+        "mode=http: path of the function that answers /_/ready",
     ),
     variable("jwt_auth", "false", "not supported: true refuses to start"),
     variable(
