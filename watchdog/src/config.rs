@@ -39,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) upstream: Option<Upstream>,
     /// Bodies are gathered before they are passed on.
     pub(crate) buffer_request: bool,
+    /// After this long without a call the child of `mode=http` is stopped; `None` is never.
+    pub(crate) idle_timeout: Option<Duration>,
     /// The function's own readiness path.
     pub(crate) ready_path: Option<String>,
     /// `Http_*` variables for the command.
@@ -90,6 +92,7 @@ pub(crate) fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Config, Ve
         upstream: reader.upstream(mode),
         buffer_request: reader.switch(mode, "http_buffer_req_body")
             || reader.switch(mode, "buffer_http"),
+        idle_timeout: limit(reader.duration("idle_timeout", Duration::ZERO)),
         ready_path: reader.ready_path(mode),
         cgi_headers: !is_classic || reader.flag("cgi_headers", true),
         held_output: mode.held_output(if is_classic {

@@ -91,6 +91,8 @@ async fn ready(watchdog: &Arc<Watchdog>, method: &Method) -> Response<Body> {
     };
     let mut response = if let Some(seconds) = service.retry_after() {
         Refusal::NotUp { seconds }.response()
+    } else if service.is_idle() {
+        return own;
     } else if let Some(path) = &watchdog.config.ready_path {
         proxy::probe(watchdog, service, path)
             .await

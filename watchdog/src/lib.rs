@@ -27,6 +27,7 @@ mod logs;
 mod marshal;
 mod mode;
 mod pipes;
+mod process;
 mod proxy;
 mod reaper;
 mod refusal;

@@ -28,9 +28,6 @@ use crate::{VERSION, listener, say, service, workers};
 /// How often a draining watchdog looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
-/// How long a long-lived child may take to end after TERM, once nothing is served any more.
-const STOP_PATIENCE: Duration = Duration::from_secs(2);
-
 /// How long the processes that were killed at the exit may take to be gone.
 const END_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -85,7 +82,10 @@ fn assemble(mut config: Config) -> io::Result<Watchdog> {
         command: Command::new(&config.command, std::env::var_os("PATH").as_deref()),
         inherited: Inherited::new(std::env::vars_os()),
         health: Health::default(),
-        service: config.upstream.take().map(Service::new),
+        service: config
+            .upstream
+            .take()
+            .map(|upstream| Service::new(upstream, config.idle_timeout)),
         orders: Orders::new(),
         calls: Counter::default(),
         connections: (0..config.workers).map(|_| Counter::default()).collect(),
@@ -155,7 +155,11 @@ async fn live(watchdog: &Watchdog, mut reaper: Reaper, stop: &mut Stop) -> ExitC
     }
     watchdog.start_draining();
     if let Some(service) = watchdog.service.as_ref().filter(|_| order == Order::Drain) {
-        until(reaper.work(&watchdog.orders), service.stop(STOP_PATIENCE)).await;
+        until(
+            reaper.work(&watchdog.orders),
+            service.stop(service::STOP_PATIENCE),
+        )
+        .await;
     }
     reaper.end_all(END_PATIENCE).await;
     match order {

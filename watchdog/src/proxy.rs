@@ -37,9 +37,6 @@ pub(crate) async fn call(
     head: &Parts,
     body: Incoming,
 ) -> Result<Response<Body>, (Refusal, Option<Incoming>)> {
-    if let Some(seconds) = service.retry_after() {
-        return Err((Refusal::NotUp { seconds }, Some(body)));
-    }
     let began = Instant::now();
     let config = &call.watchdog.config;
     let mut limits = Limits::new(began, config);
@@ -51,6 +48,14 @@ pub(crate) async fn call(
     if let Some(asked) = asked {
         limits.shorten(began, asked);
     }
+    // A body that nobody reads yet costs no limit of its own.
+    match within(&call, &limits, || true, asked, service.ask()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(seconds)) => return Err((Refusal::NotUp { seconds }, Some(body))),
+        Err(refusal) => return Err((refusal, Some(body))),
+    }
+    // The wait for the child is not the client's fault.
+    limits.body = Limits::new(Instant::now(), config).body;
     let upload = if config.buffer_request {
         let gathered = gather(body);
         let bounded = within(&call, &limits, || false, asked, gathered).await;

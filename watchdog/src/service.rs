@@ -1,27 +1,22 @@
-//! The long-lived child of `mode=http`: kept running, and its output kept apart from ours.
+//! The long-lived child of `mode=http`: kept running, stopped while nobody calls, started again when it has ended.
 //!
 //! It lives on a thread of its own, because the kernel ends it with the thread that started it, and because its exit
 //! must not be taken by the main thread's reaper. Its tree is a run's tree: marked, and ended when the child is gone.
 
-use std::fs::File;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
-use rustix::process::Signal;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
-use crate::cgi;
 use crate::duration::show;
-use crate::exit::Exit;
-use crate::logs::{Lines, Sink};
-use crate::pipes::{self, Found, Reader};
-use crate::spawn::{self, Child, ChildEnds, signal_group};
+use crate::process::Process;
 use crate::upstream::Upstream;
 use crate::watchdog::Watchdog;
 
@@ -33,10 +28,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const STEADY: Duration = Duration::from_secs(10);
 
 /// Between two looks whether a starting child accepts connections.
-const LOOK: Duration = Duration::from_millis(10);
+pub(crate) const LOOK: Duration = Duration::from_millis(10);
 
-/// One read of the child's output.
-const READ_SIZE: usize = 4 * 1024;
+/// How long a child may take to end after TERM.
+pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 const THREAD_STACK: usize = 256 * 1024;
 
@@ -47,6 +42,8 @@ pub(crate) enum State {
     Starting,
     /// Accepts.
     Ready,
+    /// Stopped, or being stopped, because nobody called; the next call starts it again.
+    Idle,
     /// Has ended, and is started again then.
     Down(Instant),
     /// Has ended for good, because the watchdog does.
@@ -59,26 +56,91 @@ pub(crate) struct Service {
     pub(crate) upstream: Upstream,
     state: watch::Sender<State>,
     is_stopping: watch::Sender<bool>,
+    idle_timeout: Option<Duration>,
+    /// Calls so far, so that a short one is seen between two looks.
+    asked: AtomicU64,
+    /// Rung by a call that finds the child idle.
+    wanted: Notify,
 }
 
 impl Service {
     /// A child that is not started yet.
-    pub(crate) fn new(upstream: Upstream) -> Self {
+    pub(crate) fn new(upstream: Upstream, idle_timeout: Option<Duration>) -> Self {
         Self {
             upstream,
             state: watch::Sender::new(State::Starting),
             is_stopping: watch::Sender::new(false),
+            idle_timeout,
+            asked: AtomicU64::new(0),
+            wanted: Notify::new(),
         }
     }
 
     /// `None` if it takes calls, else the seconds after which a caller may try again.
     pub(crate) fn retry_after(&self) -> Option<u64> {
         match *self.state.borrow() {
-            State::Ready => None,
+            State::Ready | State::Idle => None,
             State::Starting | State::Gone => Some(1),
             State::Down(until) => {
                 let left = until.saturating_duration_since(Instant::now());
                 Some(left.as_secs() + 1)
+            }
+        }
+    }
+
+    /// The child accepts connections from now on.
+    pub(crate) fn accepts(&self) {
+        self.state.send_replace(State::Ready);
+    }
+
+    /// Whether the child is stopped until somebody calls.
+    pub(crate) fn is_idle(&self) -> bool {
+        *self.state.borrow() == State::Idle
+    }
+
+    /// What an admitted call does first: starts an idle child, however many calls find it so, and waits while it
+    /// starts; an error is the seconds after which the caller may try again. The call must be counted already.
+    pub(crate) async fn ask(&self) -> Result<(), u64> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if self.idle_timeout.is_some() {
+            if self.is_idle() {
+                self.wanted.notify_one();
+            }
+            let mut state = self.state.subscribe();
+            let is_decided = |state: &State| !matches!(state, State::Idle | State::Starting);
+            let _ = state.wait_for(is_decided).await;
+        }
+        self.retry_after().map_or(Ok(()), Err)
+    }
+
+    /// Waits until nobody has called for the idle time, and marks the child as idle. A call counts itself before it
+    /// looks at the state, and we look at the count after we have set it: one of the two sees the other.
+    pub(crate) async fn becomes_idle(&self, watchdog: &Watchdog) {
+        let Some(limit) = self.idle_timeout else {
+            return std::future::pending().await;
+        };
+        let (mut seen, mut since) = (0, Instant::now());
+        loop {
+            let asked = self.asked.load(Ordering::SeqCst);
+            if asked != seen || watchdog.calls.count() > 0 {
+                (seen, since) = (asked, Instant::now());
+            } else if since.elapsed() >= limit {
+                self.state.send_replace(State::Idle);
+                if watchdog.calls.count() == 0 {
+                    return;
+                }
+                self.state.send_replace(State::Ready);
+            }
+            sleep((limit / 8).clamp(LOOK, Duration::from_secs(1))).await;
+        }
+    }
+
+    /// Waits until a call needs the child, or the watchdog stops. A ring without a call is an old one.
+    async fn is_wanted(&self, watchdog: &Watchdog) {
+        loop {
+            either(self.wanted.notified(), self.stopping()).await;
+            if watchdog.calls.count() > 0 || *self.is_stopping.borrow() {
+                return;
             }
         }
     }
@@ -91,7 +153,8 @@ impl Service {
         let _ = tokio::time::timeout(patience, gone).await;
     }
 
-    async fn stopping(&self) {
+    /// Waits for the order to stop.
+    pub(crate) async fn stopping(&self) {
         // An error means that the watchdog is gone, which ends the thread anyway.
         let _ = self.is_stopping.subscribe().wait_for(|stop| *stop).await;
     }
@@ -130,7 +193,20 @@ async fn keep(watchdog: &Watchdog, service: &Service) {
         let began = Instant::now();
         service.state.send_replace(State::Starting);
         let end = match Process::start(watchdog) {
-            Ok(process) => process.live(watchdog, service).await.to_string(),
+            Ok(process) => {
+                let exit = process.live(watchdog, service).await;
+                if service.is_idle() && !*service.is_stopping.borrow() {
+                    watchdog.log.line(format_args!(
+                        "fprocess is stopped until the next call ({exit})"
+                    ));
+                    service.is_wanted(watchdog).await;
+                    if *service.is_stopping.borrow() {
+                        break;
+                    }
+                    continue;
+                }
+                exit.to_string()
+            }
             Err(error) => format!("cannot start {}: {error}", watchdog.command.name()),
         };
         if *service.is_stopping.borrow() {
@@ -146,13 +222,7 @@ async fn keep(watchdog: &Watchdog, service: &Service) {
         service
             .state
             .send_replace(State::Down(Instant::now() + pause));
-        let mut stopping = pin!(service.stopping());
-        let mut rest = pin!(sleep(pause));
-        poll_fn(|cx| match stopping.as_mut().poll(cx) {
-            Poll::Pending => rest.as_mut().poll(cx),
-            done => done,
-        })
-        .await;
+        either(service.stopping(), sleep(pause)).await;
         if *service.is_stopping.borrow() {
             break;
         }
@@ -161,120 +231,12 @@ async fn keep(watchdog: &Watchdog, service: &Service) {
     service.state.send_replace(State::Gone);
 }
 
-/// A running child.
-struct Process {
-    id: crate::runs::RunId,
-    child: Child,
-    outlets: [Outlet; 2],
-}
-
-impl Process {
-    fn start(watchdog: &Watchdog) -> io::Result<Self> {
-        let runs = &watchdog.orders.runs;
-        let id = runs.begin();
-        let started = Self::try_start(watchdog, id);
-        if started.is_err() {
-            runs.end(id);
-        }
-        started
-    }
-
-    fn try_start(watchdog: &Watchdog, id: crate::runs::RunId) -> io::Result<Self> {
-        let marker = watchdog.orders.runs.marker(id);
-        let environment = cgi::environment(&watchdog.inherited, &marker, None)
-            .map_err(|cgi::TooLong(name)| io::Error::other(format!("{name} is too long")))?;
-        let (stdout, child_stdout) = pipes::out_of_command()?;
-        let (stderr, child_stderr) = pipes::out_of_command()?;
-        let ends = ChildEnds {
-            stdin: File::open("/dev/null")?.into(),
-            stdout: child_stdout,
-            stderr: Some(child_stderr),
-        };
-        let path = watchdog.command.path()?;
-        watchdog.log.line(format_args!(
-            "starting fprocess: {}",
-            watchdog.config.command.join(" ")
-        ));
-        let child = spawn::spawn(path, watchdog.command.arguments(), &environment, &ends)?;
-        let out = watchdog.debug.as_ref().unwrap_or(&watchdog.log);
-        Ok(Self {
-            id,
-            child,
-            outlets: [
-                Outlet::new(stdout, out.clone()),
-                Outlet::new(stderr, watchdog.log.clone()),
-            ],
-        })
-    }
-
-    /// Until its exit: passes its output on, says when it accepts, and hands on the order to stop.
-    async fn live(mut self, watchdog: &Watchdog, service: &Service) -> Exit {
-        let pid = self.child.pid();
-        let mut stopping = pin!(async {
-            service.stopping().await;
-            signal_group(pid, Signal::TERM);
-            std::future::pending::<()>().await;
-        });
-        let mut accepting = pin!(async {
-            while service.upstream.dial().await.is_err() {
-                sleep(LOOK).await;
-            }
-            service.state.send_replace(State::Ready);
-            watchdog
-                .log
-                .line(format_args!("fprocess accepts connections"));
-            std::future::pending::<()>().await;
-        });
-        let exit = poll_fn(|cx| {
-            self.outlets.iter_mut().for_each(|outlet| outlet.poll(cx));
-            let _ = stopping.as_mut().poll(cx);
-            if let Poll::Ready(exit) = self.child.poll_exit(cx) {
-                return Poll::Ready(exit);
-            }
-            let _ = accepting.as_mut().poll(cx);
-            Poll::Pending
-        })
-        .await;
-        self.outlets.iter_mut().for_each(Outlet::finish);
-        watchdog.orders.run_ended(self.id);
-        exit
-    }
-}
-
-/// One of the child's two output streams on its way to ours.
-struct Outlet {
-    /// `None` at its end.
-    reader: Option<Reader>,
-    lines: Lines,
-    sink: Sink,
-}
-
-impl Outlet {
-    fn new(reader: Reader, sink: Sink) -> Self {
-        Self {
-            reader: Some(reader),
-            lines: Lines::default(),
-            sink,
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) {
-        while let Some(reader) = &mut self.reader {
-            match reader.poll_read(cx, self.lines.buffer(), READ_SIZE) {
-                Poll::Ready(Ok(Found::Bytes(_))) => self.lines.pass_on(&self.sink),
-                Poll::Ready(Ok(Found::End) | Err(_)) => self.reader = None,
-                Poll::Pending => return,
-            }
-        }
-    }
-
-    /// What the child has left in the pipe.
-    fn finish(&mut self) {
-        if let Some(reader) = self.reader.take() {
-            let waiting = reader.waiting();
-            reader.take(self.lines.buffer(), waiting);
-        }
-        self.lines.pass_on(&self.sink);
-        self.lines.finish(&self.sink);
-    }
+/// Until one of the two is ready.
+async fn either(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    poll_fn(|cx| match one.as_mut().poll(cx) {
+        Poll::Pending => other.as_mut().poll(cx),
+        done => done,
+    })
+    .await;
 }

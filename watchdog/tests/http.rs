@@ -339,3 +339,48 @@ fn without_an_upstream_it_does_not_start() {
     assert_eq!(status.code(), Some(2));
     assert!(errors.contains("http_upstream_url is not set"), "{errors}");
 }
+
+#[test]
+fn an_idle_child_is_stopped_and_started_once_by_the_calls_that_wait_for_it() {
+    let watchdog = started(server().env("idle_timeout", "300ms").env("wait", "0.2"));
+    let first = watchdog.lines("pids", 1).remove(0);
+    // Calls shorter than the time between two looks keep it up.
+    for _ in 0..20 {
+        assert_eq!(watchdog.get("/").status, 200);
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    assert!(is_alive(&first), "it is in use");
+    watchdog.logs("fprocess is stopped until the next call");
+    assert!(!is_alive(&first));
+    for path in ["/_/health", "/_/ready"] {
+        assert_eq!(watchdog.get(path).status, 200, "{path}");
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(watchdog.lines("pids", 1).len(), 1, "probes start nothing");
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..20)
+            .map(|_| scope.spawn(|| watchdog.post("x").status))
+            .collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    assert_eq!(statuses, [200; 20]);
+    assert_eq!(watchdog.lines("pids", 2).len(), 2);
+}
+
+#[test]
+fn a_long_call_keeps_its_child() {
+    let watchdog = started(server().env("idle_timeout", "200ms"));
+    let answer = watchdog.get("/slow");
+    assert_eq!(answer.status, 200);
+    assert_eq!(watchdog.lines("pids", 1).len(), 1);
+}
+
+#[test]
+fn an_idle_watchdog_drains_at_once() {
+    let mut watchdog = started(server().env("idle_timeout", "100ms"));
+    watchdog.logs("fprocess is stopped until the next call");
+    watchdog.signal("TERM");
+    let (code, took) = watchdog.exit();
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}

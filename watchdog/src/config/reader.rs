@@ -19,7 +19,8 @@ const CLASSIC_ONLY: [&str; 5] = [
 ];
 
 /// What only `mode=http` knows.
-const HTTP_ONLY: [&str; 5] = [
+const HTTP_ONLY: [&str; 6] = [
+    "idle_timeout",
     "http_upstream_url",
     "upstream_url",
     "http_buffer_req_body",

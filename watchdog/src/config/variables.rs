@@ -111,6 +111,11 @@ pub(crate) const VARIABLES: &[Variable] = &[
     ),
     variable("buffer_http", "false", "other name of http_buffer_req_body"),
     variable(
+        "idle_timeout",
+        "0 (off)",
+        "mode=http: stop the child after so long without a call; the next call starts it",
+    ),
+    variable(
         "ready_path",
         "(unset)",
         "mode=http: path of the function that answers /_/ready",
