@@ -11,6 +11,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::connection::Activity;
 use crate::download::Download;
+use crate::excerpt::Excerpt;
 use crate::stream::Stream;
 
 /// A response body; while it lives, its connection is in a call.
@@ -25,6 +26,7 @@ enum Content {
     Whole(Bytes),
     Streamed(Box<Stream>),
     Proxied(Box<Download>),
+    File(Box<Excerpt>),
 }
 
 impl Body {
@@ -48,6 +50,14 @@ impl Body {
     pub(crate) fn proxied(download: Download) -> Self {
         Self {
             content: Content::Proxied(Box::new(download)),
+            call: None,
+        }
+    }
+
+    /// A body that lies in a file.
+    pub(crate) fn file(excerpt: Excerpt) -> Self {
+        Self {
+            content: Content::File(Box::new(excerpt)),
             call: None,
         }
     }
@@ -80,6 +90,7 @@ impl HttpBody for Body {
             Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Content::Streamed(stream) => stream.poll_frame(cx),
             Content::Proxied(download) => download.poll_frame(cx),
+            Content::File(excerpt) => Poll::Ready(excerpt.next()),
         }
     }
 
@@ -88,6 +99,7 @@ impl HttpBody for Body {
             Content::Whole(bytes) => bytes.is_empty(),
             Content::Streamed(_) => false,
             Content::Proxied(download) => download.is_end_stream(),
+            Content::File(excerpt) => excerpt.left() == 0,
         }
     }
 
@@ -96,6 +108,7 @@ impl HttpBody for Body {
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Streamed(_) => SizeHint::default(),
             Content::Proxied(download) => download.size_hint(),
+            Content::File(excerpt) => SizeHint::with_exact(excerpt.left()),
         }
     }
 }

@@ -208,7 +208,7 @@ fn add(entries: &mut Entries, name: &str, value: &[u8]) -> Result<(), TooLong> {
 }
 
 /// Percent-decoding; what is not a valid escape stays as it is.
-fn decoded(path: &str) -> Vec<u8> {
+pub(crate) fn decoded(path: &str) -> Vec<u8> {
     let bytes = path.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

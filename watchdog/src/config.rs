@@ -19,7 +19,7 @@ use variables::VARIABLES;
 pub(crate) struct Config {
     /// How requests are answered.
     pub(crate) mode: Mode,
-    /// Command and arguments; never empty.
+    /// Command and arguments; empty only in `mode=static`.
     pub(crate) command: Vec<String>,
     /// Limit of one run; `None` is off.
     pub(crate) exec_timeout: Option<Duration>,
@@ -39,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) upstream: Option<Upstream>,
     /// Bodies are gathered before they are passed on.
     pub(crate) buffer_request: bool,
+    /// The directory of `mode=static`.
+    pub(crate) static_path: PathBuf,
     /// After this long without a call the child of `mode=http` is stopped; `None` is never.
     pub(crate) idle_timeout: Option<Duration>,
     /// The function's own readiness path.
@@ -68,8 +70,12 @@ pub(crate) struct Config {
 /// Reads the configuration through `lookup`; an error is one line per mistake.
 pub(crate) fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<String>> {
     let mut reader = Reader::new(lookup);
-    let command = reader.command();
     let mode = reader.mode();
+    let command = if mode == Mode::Static {
+        Vec::new()
+    } else {
+        reader.command()
+    };
     // The other modes have no options for these: stderr is apart, and the head is always in the environment.
     let is_classic = mode == Mode::Classic;
     let write_timeout = reader.write_timeout(mode);
@@ -93,6 +99,7 @@ pub(crate) fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Config, Ve
         buffer_request: reader.switch(mode, "http_buffer_req_body")
             || reader.switch(mode, "buffer_http"),
         idle_timeout: limit(reader.duration("idle_timeout", Duration::ZERO)),
+        static_path: reader.static_path(),
         ready_path: reader.ready_path(mode),
         cgi_headers: !is_classic || reader.flag("cgi_headers", true),
         held_output: mode.held_output(if is_classic {

@@ -2,7 +2,7 @@
 //!
 //! - `GET /_/health`: 200 `OK`, 503 while draining or without the lock file
 //! - `GET /_/ready`: the same, and 429 while `max_inflight` calls are being served
-//! - everything else: one run of the command, or in `mode=http` the function's own server
+//! - everything else: one run of the command; in `mode=http` the function's own server, in `mode=static` a file
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -25,7 +25,7 @@ use crate::mode::Mode;
 use crate::refusal::Refusal;
 use crate::stream::{DURATION, Stream, duration_value};
 use crate::watchdog::{Counted, Watchdog};
-use crate::{VERSION, cgi, content_type, proxy, report};
+use crate::{VERSION, cgi, content_type, files, proxy, report};
 
 /// Says which watchdog answers, on health and readiness.
 const IDENTITY: HeaderName = HeaderName::from_static("x-skep-watchdog");
@@ -127,6 +127,12 @@ async fn call(
         Ok(slot) => slot,
         Err(refusal) => return refuse(watchdog, &refusal, &head, body),
     };
+    if watchdog.config.mode == Mode::Static {
+        return match files::answer(&watchdog.config.static_path, &head, slot) {
+            Ok(response) => response,
+            Err(refusal) => refuse(watchdog, &refusal, &head, body),
+        };
+    }
     let call = Call {
         watchdog: Arc::clone(watchdog),
         connection: Rc::clone(connection),

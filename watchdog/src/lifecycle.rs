@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::duration::show;
 use crate::health::Health;
 use crate::logs::Sink;
+use crate::mode::Mode;
 use crate::reaper::{Orders, Reaper};
 use crate::service::Service;
 use crate::watchdog::{Counter, Watchdog};
@@ -116,7 +117,15 @@ fn announce(watchdog: &Watchdog, socket: &TcpListener, lock_file: &Path) {
     for warning in &config.warnings {
         log.line(format_args!("{warning}"));
     }
-    if let Err(error) = watchdog.command.path() {
+    if config.mode == Mode::Static && !config.static_path.is_dir() {
+        log.line(format_args!(
+            "warning: static_path {} is not a directory; calls will fail until that is mended",
+            config.static_path.display()
+        ));
+    }
+    if config.mode != Mode::Static
+        && let Err(error) = watchdog.command.path()
+    {
         log.line(format_args!(
             "warning: fprocess {}: {error}; calls will fail until that is mended",
             watchdog.command.name()

@@ -13,15 +13,18 @@ pub(crate) enum Mode {
     Serializing,
     /// One long-lived process with a server of its own, to which requests are passed on.
     Http,
+    /// No process: files.
+    Static,
 }
 
 impl Mode {
     /// The modes as the variable names them.
-    const NAMES: [(&'static str, Self); 4] = [
+    const NAMES: [(&'static str, Self); 5] = [
         ("classic", Self::Classic),
         ("streaming", Self::Streaming),
         ("serializing", Self::Serializing),
         ("http", Self::Http),
+        ("static", Self::Static),
     ];
 
     /// Reads the variable.
@@ -45,7 +48,7 @@ impl Mode {
     pub(crate) fn held_output(self, response_buffer: usize) -> usize {
         match self {
             Self::Classic => response_buffer,
-            Self::Streaming | Self::Http => 0,
+            Self::Streaming | Self::Http | Self::Static => 0,
             Self::Serializing => usize::MAX,
         }
     }
@@ -55,7 +58,7 @@ impl Mode {
         match self {
             Self::Classic => StatusCode::REQUEST_TIMEOUT,
             Self::Serializing => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Streaming | Self::Http => StatusCode::GATEWAY_TIMEOUT,
+            Self::Streaming | Self::Http | Self::Static => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 }

@@ -47,6 +47,10 @@ pub(crate) enum Refusal {
     FunctionSlow { limit: Duration },
     /// The function's own server broke off before it answered.
     FunctionBroken { error: String },
+    /// A verb that files do not have.
+    FileMethod,
+    /// No such file below `static_path`.
+    NoFile,
     /// The exit status was taken by somebody else.
     ExitUnknown,
 }
@@ -57,7 +61,8 @@ impl Refusal {
         match self {
             Self::Draining | Self::NotUp { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Method | Self::HealthMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NoFile => StatusCode::NOT_FOUND,
+            Self::Method | Self::HealthMethod | Self::FileMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::NulInPath | Self::BodyBroken { .. } => StatusCode::BAD_REQUEST,
             Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::CannotStart { .. } | Self::ExitUnknown | Self::FunctionBroken { .. } => {
@@ -88,6 +93,8 @@ impl Refusal {
             Self::NotUp { .. } => "the function's process does not accept connections yet; retry".to_owned(),
             Self::FunctionSlow { limit } => format!("the function did not answer within {}; raise exec_timeout, or X-Timeout if the request has it", show(*limit)),
             Self::FunctionBroken { error } => format!("the function broke off before it answered: {error}"),
+            Self::FileMethod => "the method is not allowed; use GET or HEAD".to_owned(),
+            Self::NoFile => "there is no such file".to_owned(),
             Self::ExitUnknown => "the command's exit status is unknown: another process took it".to_owned(),
         }
     }
@@ -116,6 +123,9 @@ impl Refusal {
                 HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE"),
             )),
             Self::HealthMethod => drop(headers.insert(ALLOW, HeaderValue::from_static("GET"))),
+            Self::FileMethod => {
+                headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            }
             _ => {}
         }
         response

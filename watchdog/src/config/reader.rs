@@ -1,6 +1,7 @@
 //! From an environment variable's text to its value; what cannot be used is noted.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::header::HeaderValue;
@@ -132,6 +133,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         let others = [
             (&CLASSIC_ONLY[..], Mode::Classic),
             (&HTTP_ONLY[..], Mode::Http),
+            (&["static_path"][..], Mode::Static),
         ];
         for (names, owner) in others {
             for unused in names.iter().filter(|_| mode != owner) {
@@ -161,6 +163,12 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             self.mistakes.push(format!("{name}={url} {mistake}"));
         }
         upstream.ok()
+    }
+
+    pub(super) fn static_path(&self) -> PathBuf {
+        self.value("static_path")
+            .unwrap_or_else(|| "/home/app/public".to_owned())
+            .into()
     }
 
     pub(super) fn ready_path(&mut self, mode: Mode) -> Option<String> {

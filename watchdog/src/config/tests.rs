@@ -103,7 +103,8 @@ fn all_mistakes_are_reported_at_once() {
     ])
     .unwrap_err();
     assert_eq!(mistakes.len(), 4, "{mistakes:?}");
-    assert!(mistakes[0].starts_with("fprocess is not set"));
+    let is_named = |name: &str| mistakes.iter().any(|line| line.starts_with(name));
+    assert!(is_named("fprocess is not set") && is_named("mode=afterburn"));
 }
 
 #[test]

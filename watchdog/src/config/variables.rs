@@ -96,7 +96,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     variable(
         "mode",
         "classic",
-        "classic, streaming, serializing or http: how a request is answered",
+        "classic, streaming, serializing, http or static: how a request is answered",
     ),
     variable(
         "http_upstream_url",
@@ -114,6 +114,11 @@ pub(crate) const VARIABLES: &[Variable] = &[
         "idle_timeout",
         "0 (off)",
         "mode=http: stop the child after so long without a call; the next call starts it",
+    ),
+    variable(
+        "static_path",
+        "/home/app/public",
+        "mode=static: the directory whose files are served",
     ),
     variable(
         "ready_path",
