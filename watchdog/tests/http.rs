@@ -16,7 +16,11 @@ use support::{Builder, Watchdog, eventually, is_alive, script};
 
 /// A function that tells what it was asked, and misbehaves on request.
 const SERVER: &str = r#"
-import base64, hashlib, http.server, os, socketserver, sys, time
+import hashlib, http.server, os, signal, socketserver, sys, time
+def go(*rest):
+    open(os.environ['TMPDIR'] + '/term', 'a').write('x\n')
+    os._exit(0)
+signal.signal(signal.SIGTERM, go)
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
     def log_message(self, *rest): pass
@@ -330,6 +334,7 @@ fn the_drain_finishes_calls_before_the_child_is_asked_to_go() {
     let (code, _) = watchdog.exit();
     assert_eq!(code, Some(0));
     assert!(!is_alive(&pid));
+    assert_eq!(watchdog.lines("term", 1), ["x"], "it was asked, not killed");
     assert!(watchdog.log().contains("drained"), "{}", watchdog.log());
 }
 
