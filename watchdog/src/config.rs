@@ -53,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) marshal_request: bool,
     /// Output copied to our stdout.
     pub(crate) write_debug: bool,
+    /// Lines of a command's output get the time and the name of their stream.
+    pub(crate) prefix_logs: bool,
     /// Headers printed to our stdout.
     pub(crate) debug_headers: bool,
     /// Lock file wanted.
@@ -109,6 +111,7 @@ pub(crate) fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Config, Ve
         }),
         marshal_request: is_classic && reader.flag("marshal_request", false),
         write_debug: is_classic && reader.flag("write_debug", false),
+        prefix_logs: !is_classic && reader.go_flag("prefix_logs", true),
         debug_headers: reader.flag("debug_headers", false),
         lock_file: !reader.switch(mode, "suppress_lock"),
         port: reader.number("port", 8080),

@@ -57,13 +57,14 @@ impl Process {
             watchdog.config.command.join(" ")
         ));
         let child = spawn::spawn(path, watchdog.command.arguments(), &environment, &ends)?;
+        let prefix = |name| watchdog.config.prefix_logs.then_some(name);
         let out = watchdog.debug.as_ref().unwrap_or(&watchdog.log);
         Ok(Self {
             id,
             child,
             outlets: [
-                Outlet::new(stdout, out.clone()),
-                Outlet::new(stderr, watchdog.log.clone()),
+                Outlet::new(stdout, prefix("stdout"), out.clone()),
+                Outlet::new(stderr, prefix("stderr"), watchdog.log.clone()),
             ],
         })
     }
@@ -115,10 +116,10 @@ struct Outlet {
 }
 
 impl Outlet {
-    fn new(reader: Reader, sink: Sink) -> Self {
+    fn new(reader: Reader, prefix: Option<&'static str>, sink: Sink) -> Self {
         Self {
             reader: Some(reader),
-            lines: Lines::default(),
+            lines: Lines::of(prefix),
             sink,
         }
     }

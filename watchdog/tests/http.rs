@@ -139,8 +139,8 @@ fn a_request_arrives_as_it_was_sent_and_the_answer_returns_as_it_was_given() {
     stream.read_to_string(&mut head).unwrap();
     let has_length = head.contains("\r\nContent-Length: ");
     assert!(has_length && head.ends_with("\r\n\r\n"), "{head}");
-    watchdog.logs("aside");
-    assert!(watchdog.output().contains("asked /missing"));
+    watchdog.logs(" stderr: aside\n");
+    assert!(watchdog.output().contains(" stdout: asked /missing\n"));
 }
 
 #[test]

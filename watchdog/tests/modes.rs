@@ -126,7 +126,13 @@ fn stderr_is_apart_from_the_answer() {
         .env("mode", "serializing")
         .start();
     assert_eq!(watchdog.get("/").text(), "out\n");
-    watchdog.logs("aside");
+    watchdog.logs(" stderr: aside\n");
+    let plain = script("echo aside >&2; printf last >&2")
+        .env("mode", "serializing")
+        .env("prefix_logs", "f")
+        .start();
+    plain.get("/");
+    plain.logs("\naside\nlast\n");
 }
 
 #[test]

@@ -120,6 +120,19 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         }
     }
 
+    /// A switch in all the forms that Go reads; anything else keeps the default.
+    pub(super) fn go_flag(&mut self, name: &str, default: bool) -> bool {
+        match self.value(name).as_deref() {
+            None => default,
+            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => true,
+            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => false,
+            Some(text) => {
+                self.ignored(name, text, "true or false", &default.to_string());
+                default
+            }
+        }
+    }
+
     /// The mode, and a word on each variable that it does not look at.
     pub(super) fn mode(&mut self) -> Mode {
         let name = self.value("mode").unwrap_or_else(|| "classic".to_owned());
@@ -135,6 +148,11 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             (&HTTP_ONLY[..], Mode::Http),
             (&["static_path"][..], Mode::Static),
         ];
+        if let Some(value) = self.value("prefix_logs").filter(|_| mode == Mode::Classic) {
+            self.warnings.push(format!(
+                "warning: prefix_logs={value} is not used in mode=classic"
+            ));
+        }
         for (names, owner) in others {
             for unused in names.iter().filter(|_| mode != owner) {
                 if let Some(value) = self.value(unused) {

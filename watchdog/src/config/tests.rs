@@ -139,6 +139,19 @@ fn the_documentation_has_every_variable_with_its_default() {
 }
 
 #[test]
+fn prefix_logs_takes_gos_forms_and_belongs_to_the_other_modes() {
+    let prefixed = |mode, value| {
+        let pairs = [("fprocess", "cat"), ("mode", mode), ("prefix_logs", value)];
+        let config = read_pairs(&pairs).unwrap();
+        (config.prefix_logs, config.warnings.len())
+    };
+    assert_eq!(prefixed("streaming", "F"), (false, 0));
+    assert_eq!(prefixed("streaming", "T"), (true, 0));
+    assert_eq!(prefixed("streaming", "no"), (true, 1));
+    assert_eq!(prefixed("classic", "true"), (false, 1));
+}
+
+#[test]
 fn other_modes_have_their_own_defaults_and_switches() {
     let config = read_pairs(&[
         ("fprocess", "cat"),

@@ -83,6 +83,11 @@ pub(crate) const VARIABLES: &[Variable] = &[
         "copy the command's output to the watchdog's stdout",
     ),
     variable(
+        "prefix_logs",
+        "true",
+        "other modes than classic: time and stream before each line of the command",
+    ),
+    variable(
         "debug_headers",
         "false",
         "print the headers of requests and answers to stdout",
