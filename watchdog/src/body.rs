@@ -10,6 +10,8 @@ use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::connection::Activity;
+use crate::download::Download;
+use crate::excerpt::Excerpt;
 use crate::stream::Stream;
 
 /// A response body; while it lives, its connection is in a call.
@@ -23,6 +25,8 @@ pub(crate) struct Body {
 enum Content {
     Whole(Bytes),
     Streamed(Box<Stream>),
+    Proxied(Box<Download>),
+    File(Box<Excerpt>),
 }
 
 impl Body {
@@ -38,6 +42,22 @@ impl Body {
     pub(crate) fn streamed(stream: Stream) -> Self {
         Self {
             content: Content::Streamed(Box::new(stream)),
+            call: None,
+        }
+    }
+
+    /// A body that the function's own server is sending.
+    pub(crate) fn proxied(download: Download) -> Self {
+        Self {
+            content: Content::Proxied(Box::new(download)),
+            call: None,
+        }
+    }
+
+    /// A body that lies in a file.
+    pub(crate) fn file(excerpt: Excerpt) -> Self {
+        Self {
+            content: Content::File(Box::new(excerpt)),
             call: None,
         }
     }
@@ -69,17 +89,26 @@ impl HttpBody for Body {
             Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Content::Streamed(stream) => stream.poll_frame(cx),
+            Content::Proxied(download) => download.poll_frame(cx),
+            Content::File(excerpt) => Poll::Ready(excerpt.next()),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.content, Content::Whole(bytes) if bytes.is_empty())
+        match &self.content {
+            Content::Whole(bytes) => bytes.is_empty(),
+            Content::Streamed(_) => false,
+            Content::Proxied(download) => download.is_end_stream(),
+            Content::File(excerpt) => excerpt.left() == 0,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Streamed(_) => SizeHint::default(),
+            Content::Proxied(download) => download.size_hint(),
+            Content::File(excerpt) => SizeHint::with_exact(excerpt.left()),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use hyper::HeaderMap;
-use hyper::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
+use hyper::header::{CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 
 /// What the kernel takes for one `NAME=value` of an environment, its closing NUL included.
@@ -91,17 +91,26 @@ impl Entries {
     }
 }
 
+/// Whose words are used for a request's head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// Everything.
+    Classic,
+    /// Without host and without a length that is not in the head, as in the modes that the classic one does not have.
+    HeadOnly,
+}
+
 /// The whole environment of one run: marker, inherited entries and, if `head` is given, the request's.
 pub(crate) fn environment(
     inherited: &Inherited,
     marker: &str,
-    head: Option<&Parts>,
+    head: Option<(&Parts, Dialect)>,
 ) -> Result<Entries, TooLong> {
     let mut entries = inherited.plain.clone();
     entries.push(MARKER.as_bytes(), &[marker.as_bytes()]);
     let mut request = Entries::default();
-    if let Some(head) = head {
-        describe(head, &mut request)?;
+    if let Some((head, dialect)) = head {
+        describe(head, dialect, &mut request)?;
     }
     for (name, value) in &inherited.http {
         if !request.has(name) {
@@ -150,7 +159,7 @@ fn content_length(headers: &HeaderMap) -> String {
         .to_owned()
 }
 
-fn describe(head: &Parts, entries: &mut Entries) -> Result<(), TooLong> {
+fn describe(head: &Parts, dialect: Dialect, entries: &mut Entries) -> Result<(), TooLong> {
     for name in head
         .headers
         .keys()
@@ -165,13 +174,23 @@ fn describe(head: &Parts, entries: &mut Entries) -> Result<(), TooLong> {
         let joined = values.join(&b", "[..]);
         let variable = format!("Http_{}", canonical(name).replace('-', "_"));
         // The computed Http_Method, Http_Path and Http_Query below stand against headers of these names.
-        if !matches!(name.as_str(), "method" | "path" | "query" | "contentlength") {
+        let is_left_out = dialect == Dialect::HeadOnly && *name == HOST;
+        if !is_left_out && !matches!(name.as_str(), "method" | "path" | "query" | "contentlength") {
             add(entries, &variable, &joined)?;
         }
     }
-    let length = content_length(&head.headers);
-    add(entries, "Http_ContentLength", length.as_bytes())?;
-    add(entries, "Http_Content_Length", length.as_bytes())?;
+    match dialect {
+        Dialect::Classic => {
+            let length = content_length(&head.headers);
+            add(entries, "Http_ContentLength", length.as_bytes())?;
+            add(entries, "Http_Content_Length", length.as_bytes())?;
+        }
+        Dialect::HeadOnly => {
+            if let Some(length) = head.headers.get(CONTENT_LENGTH) {
+                add(entries, "Http_Content_Length", length.as_bytes())?;
+            }
+        }
+    }
     add(entries, "Http_Method", head.method.as_str().as_bytes())?;
     add(entries, "Http_Path", &decoded(head.uri.path()))?;
     match head.uri.query() {
@@ -189,7 +208,7 @@ fn add(entries: &mut Entries, name: &str, value: &[u8]) -> Result<(), TooLong> {
 }
 
 /// Percent-decoding; what is not a valid escape stays as it is.
-fn decoded(path: &str) -> Vec<u8> {
+pub(crate) fn decoded(path: &str) -> Vec<u8> {
     let bytes = path.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -236,7 +255,7 @@ mod tests {
             ("Http_Path".into(), "/own".into()),
             ("skep_x".into(), "1".into()),
         ]);
-        let entries = environment(&inherited, "r-1", Some(head)).unwrap();
+        let entries = environment(&inherited, "r-1", Some((head, Dialect::Classic))).unwrap();
         entries
             .iter()
             .map(|entry| String::from_utf8_lossy(entry).into_owned())
@@ -342,6 +361,26 @@ mod tests {
     }
 
     #[test]
+    fn the_other_dialect_has_no_host_and_no_length_of_its_own() {
+        let parts = head("POST", "/", &[("host", "h"), ("content-length", "4")]);
+        let entries = environment(
+            &Inherited::default(),
+            "m",
+            Some((&parts, Dialect::HeadOnly)),
+        )
+        .unwrap();
+        assert_eq!(
+            entries.iter().collect::<Vec<_>>(),
+            [
+                &b"SKEP_RUN=m"[..],
+                b"Http_Content_Length=4",
+                b"Http_Method=POST",
+                b"Http_Path=/"
+            ]
+        );
+    }
+
+    #[test]
     fn without_cgi_headers_only_the_marker_is_added() {
         let inherited = Inherited::new([
             ("HOME".into(), "/".into()),
@@ -360,7 +399,7 @@ mod tests {
         let long = "x".repeat(LONGEST_ENTRY);
         let parts = head("GET", "/", &[("x-long", &long)]);
         assert_eq!(
-            environment(&Inherited::default(), "m", Some(&parts)).unwrap_err(),
+            environment(&Inherited::default(), "m", Some((&parts, Dialect::Classic))).unwrap_err(),
             TooLong("Http_X_Long".to_owned())
         );
     }

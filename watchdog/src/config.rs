@@ -1,4 +1,7 @@
-//! Every environment variable of the watchdog: read once, all mistakes reported together.
+//! What the watchdog was told: read once from the environment, all mistakes reported together.
+
+mod reader;
+mod variables;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -6,129 +9,17 @@ use std::time::Duration;
 
 use hyper::header::HeaderValue;
 
-use crate::{command, duration};
-
-/// One environment variable as `--help` and the documentation list it.
-pub(crate) struct Variable {
-    pub(crate) name: &'static str,
-    pub(crate) default: &'static str,
-    pub(crate) meaning: &'static str,
-}
-
-const fn variable(name: &'static str, default: &'static str, meaning: &'static str) -> Variable {
-    Variable {
-        name,
-        default,
-        meaning,
-    }
-}
-
-/// All variables, in the order of interest.
-pub(crate) const VARIABLES: &[Variable] = &[
-    variable(
-        "fprocess",
-        "(required)",
-        "command that is run once per request: body in on stdin, answer out on stdout",
-    ),
-    variable(
-        "function_process",
-        "(unset)",
-        "other name of fprocess; wins when both are set",
-    ),
-    variable(
-        "exec_timeout",
-        "0 (off)",
-        "how long one run may take before its whole process tree is ended (answer 408)",
-    ),
-    variable(
-        "read_timeout",
-        "30s",
-        "how long a request's head, and its body, may take to arrive (answer 408)",
-    ),
-    variable(
-        "write_timeout",
-        "30s",
-        "how long an answer may take to begin (504), then to go on; also the limit of the drain",
-    ),
-    variable(
-        "healthcheck_interval",
-        "= write_timeout",
-        "accepted for compatibility; the drain never sleeps it through",
-    ),
-    variable(
-        "max_inflight",
-        "0 (no limit)",
-        "calls at the same time; further ones are answered 429",
-    ),
-    variable(
-        "combine_output",
-        "true",
-        "stderr becomes part of the answer; false: it goes to the watchdog's stderr",
-    ),
-    variable(
-        "content_type",
-        "(unset)",
-        "Content-Type of every successful answer",
-    ),
-    variable(
-        "cgi_headers",
-        "true",
-        "request head in the command's environment as Http_* variables",
-    ),
-    variable(
-        "response_buffer",
-        "65536",
-        "bytes of output held back until the run ends; longer answers are streamed",
-    ),
-    variable(
-        "marshal_request",
-        "false",
-        "stdin is a JSON object with the headers and the body in base64",
-    ),
-    variable(
-        "write_debug",
-        "false",
-        "copy the command's output to the watchdog's stdout",
-    ),
-    variable(
-        "debug_headers",
-        "false",
-        "print the headers of requests and answers to stdout",
-    ),
-    variable("suppress_lock", "false", "do not create the lock file"),
-    variable(
-        "port",
-        "8080",
-        "TCP port; 0 takes a free one and says which",
-    ),
-    variable("mode", "classic", "only classic: one process per request"),
-    variable("jwt_auth", "false", "not supported: true refuses to start"),
-    variable(
-        "TMPDIR",
-        "/tmp",
-        "directory of the lock file, whose name is .lock",
-    ),
-    variable(
-        "skep_lock_dir",
-        "= TMPDIR",
-        "directory of the lock file, kept from the command",
-    ),
-    variable(
-        "skep_workers",
-        "2 per CPU, at most 4",
-        "most threads that serve requests; started as connections come",
-    ),
-    variable(
-        "skep_inherit",
-        "(unset)",
-        "stdin: file descriptor 0 is the listening socket; exit when stdout's reader is gone",
-    ),
-];
+use crate::mode::Mode;
+use crate::upstream::Upstream;
+use reader::Reader;
+use variables::VARIABLES;
 
 /// What the watchdog was told, checked.
 #[derive(Debug)]
 pub(crate) struct Config {
-    /// Command and arguments; never empty.
+    /// How requests are answered.
+    pub(crate) mode: Mode,
+    /// Command and arguments; empty only in `mode=static`.
     pub(crate) command: Vec<String>,
     /// Limit of one run; `None` is off.
     pub(crate) exec_timeout: Option<Duration>,
@@ -144,14 +35,26 @@ pub(crate) struct Config {
     pub(crate) combine_output: bool,
     /// Content type of every success.
     pub(crate) content_type: Option<HeaderValue>,
+    /// Where the function's own server listens, in `mode=http`.
+    pub(crate) upstream: Option<Upstream>,
+    /// Bodies are gathered before they are passed on.
+    pub(crate) buffer_request: bool,
+    /// The directory of `mode=static`.
+    pub(crate) static_path: PathBuf,
+    /// After this long without a call the child of `mode=http` is stopped; `None` is never.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// The function's own readiness path.
+    pub(crate) ready_path: Option<String>,
     /// `Http_*` variables for the command.
     pub(crate) cgi_headers: bool,
-    /// Bytes of output held until the run ends.
-    pub(crate) response_buffer: usize,
+    /// Bytes of output that are held back before the answer begins.
+    pub(crate) held_output: usize,
     /// stdin as a JSON object.
     pub(crate) marshal_request: bool,
     /// Output copied to our stdout.
     pub(crate) write_debug: bool,
+    /// Lines of a command's output get the time and the name of their stream.
+    pub(crate) prefix_logs: bool,
     /// Headers printed to our stdout.
     pub(crate) debug_headers: bool,
     /// Lock file wanted.
@@ -168,42 +71,63 @@ pub(crate) struct Config {
 
 /// Reads the configuration through `lookup`; an error is one line per mistake.
 pub(crate) fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<String>> {
-    let mut reader = Reader {
-        lookup,
-        warnings: Vec::new(),
-        mistakes: Vec::new(),
+    let mut reader = Reader::new(lookup);
+    let mode = reader.mode();
+    let command = if mode == Mode::Static {
+        Vec::new()
+    } else {
+        reader.command()
     };
-    let write_timeout = reader.duration("write_timeout", Duration::from_secs(30));
-    let command = reader.command();
-    reader.refuse_what_is_not_offered();
-    let config = Config {
+    // The other modes have no options for these: stderr is apart, and the head is always in the environment.
+    let is_classic = mode == Mode::Classic;
+    let write_timeout = reader.write_timeout(mode);
+    let exec_timeout = if is_classic {
+        Duration::ZERO
+    } else {
+        Duration::from_secs(30)
+    };
+    reader.refuse_what_is_not_offered(mode);
+    let mut config = Config {
+        mode,
         command,
-        exec_timeout: limit(reader.duration("exec_timeout", Duration::ZERO)),
+        exec_timeout: limit(reader.duration("exec_timeout", exec_timeout)),
         read_timeout: limit(reader.duration("read_timeout", Duration::from_secs(30))),
         write_timeout: limit(write_timeout),
         healthcheck_interval: reader.duration("healthcheck_interval", write_timeout),
         max_in_flight: NonZeroUsize::new(reader.number("max_inflight", 0)),
-        combine_output: reader.flag("combine_output", true),
+        combine_output: is_classic && reader.flag("combine_output", true),
         content_type: reader.content_type(),
-        cgi_headers: reader.flag("cgi_headers", true),
-        response_buffer: reader.number("response_buffer", 64 * 1024),
-        marshal_request: reader.flag("marshal_request", false),
-        write_debug: reader.flag("write_debug", false),
+        upstream: reader.upstream(mode),
+        buffer_request: reader.switch(mode, "http_buffer_req_body")
+            || reader.switch(mode, "buffer_http"),
+        idle_timeout: limit(reader.duration("idle_timeout", Duration::ZERO)),
+        static_path: reader.static_path(),
+        ready_path: reader.ready_path(mode),
+        cgi_headers: !is_classic || reader.flag("cgi_headers", true),
+        held_output: mode.held_output(if is_classic {
+            reader.number("response_buffer", 64 * 1024)
+        } else {
+            0
+        }),
+        marshal_request: is_classic && reader.flag("marshal_request", false),
+        write_debug: is_classic && reader.flag("write_debug", false),
+        prefix_logs: !is_classic && reader.go_flag("prefix_logs", true),
         debug_headers: reader.flag("debug_headers", false),
-        lock_file: !reader.flag("suppress_lock", false),
+        lock_file: !reader.switch(mode, "suppress_lock"),
         port: reader.number("port", 8080),
         workers: reader.workers(),
         inherit_listener: reader.inherit(),
         warnings: Vec::new(),
     };
-    if reader.mistakes.is_empty() {
-        Ok(Config {
-            warnings: reader.warnings,
-            ..config
-        })
-    } else {
-        Err(reader.mistakes)
+    if !is_classic {
+        let bytes = HeaderValue::from_static("application/octet-stream");
+        config.content_type.get_or_insert(bytes);
     }
+    if !reader.mistakes.is_empty() {
+        return Err(reader.mistakes);
+    }
+    config.warnings = reader.warnings;
+    Ok(config)
 }
 
 /// Where the lock file lies; needed by `-run-healthcheck`, which reads nothing else.
@@ -237,124 +161,6 @@ pub(crate) fn help() -> String {
 /// Zero means no limit, as in the original.
 fn limit(duration: Duration) -> Option<Duration> {
     (!duration.is_zero()).then_some(duration)
-}
-
-struct Reader<L> {
-    lookup: L,
-    warnings: Vec<String>,
-    mistakes: Vec<String>,
-}
-
-impl<L: Fn(&str) -> Option<String>> Reader<L> {
-    /// An empty value counts as unset: stack files write `name: ""` for that.
-    fn value(&self, name: &str) -> Option<String> {
-        (self.lookup)(name).filter(|value| !value.is_empty())
-    }
-
-    fn command(&mut self) -> Vec<String> {
-        let named = ["function_process", "fprocess"]
-            .into_iter()
-            .find_map(|name| Some((name, self.value(name)?)));
-        let Some((name, line)) = named else {
-            self.mistakes.push("fprocess is not set; set it to the command that answers a request, for example fprocess=cat".to_owned());
-            return Vec::new();
-        };
-        command::split(&line).unwrap_or_else(|mistake| {
-            self.mistakes
-                .push(format!("{name} {mistake}; it is: {line}"));
-            Vec::new()
-        })
-    }
-
-    fn duration(&mut self, name: &str, default: Duration) -> Duration {
-        let Some(text) = self.value(name) else {
-            return default;
-        };
-        duration::parse(&text).unwrap_or_else(|| {
-            self.ignored(
-                name,
-                &text,
-                "a duration such as 30, 500ms or 1m30s",
-                &duration::show(default),
-            );
-            default
-        })
-    }
-
-    fn number<N: std::str::FromStr + std::fmt::Display>(&mut self, name: &str, default: N) -> N {
-        let Some(text) = self.value(name) else {
-            return default;
-        };
-        match text.parse() {
-            Ok(number) => number,
-            Err(_) => {
-                self.ignored(name, &text, "a number in range", &default.to_string());
-                default
-            }
-        }
-    }
-
-    /// Only lowercase `true` is true, for an option whose default is true as well; anything odd is said aloud.
-    fn flag(&mut self, name: &str, default: bool) -> bool {
-        match self.value(name).as_deref() {
-            None => default,
-            Some("true") => true,
-            Some("false") => false,
-            Some(text) => {
-                self.ignored(name, text, "true or false", "false");
-                false
-            }
-        }
-    }
-
-    fn content_type(&mut self) -> Option<HeaderValue> {
-        let text = self.value("content_type")?;
-        let value = HeaderValue::from_str(&text).ok();
-        if value.is_none() {
-            self.ignored(
-                "content_type",
-                &text,
-                "a header value",
-                "the type of the output",
-            );
-        }
-        value
-    }
-
-    /// A worker stands still while it starts a process, so that one per CPU leaves the CPUs idle at times; more than
-    /// four only cost memory.
-    fn workers(&mut self) -> usize {
-        let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        self.number("skep_workers", (2 * cpus).min(4)).clamp(1, 64)
-    }
-
-    fn inherit(&mut self) -> bool {
-        match self.value("skep_inherit").as_deref() {
-            None => false,
-            Some("stdin") => true,
-            Some(other) => {
-                self.mistakes.push(format!(
-                    "skep_inherit={other} is not known; the only value is stdin"
-                ));
-                false
-            }
-        }
-    }
-
-    fn refuse_what_is_not_offered(&mut self) {
-        if let Some(mode) = self.value("mode").filter(|mode| mode != "classic") {
-            self.mistakes.push(format!("mode={mode} is not offered; unset mode or set mode=classic (one process per request)"));
-        }
-        if self.value("jwt_auth").as_deref() == Some("true") {
-            self.mistakes.push("jwt_auth=true is not offered; unset it and check tokens at the gateway or in the function".to_owned());
-        }
-    }
-
-    fn ignored(&mut self, name: &str, text: &str, expected: &str, used: &str) {
-        self.warnings.push(format!(
-            "warning: {name}={text} is not {expected}; using {used}"
-        ));
-    }
 }
 
 #[cfg(test)]

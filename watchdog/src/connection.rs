@@ -1,22 +1,21 @@
 //! One client connection: its socket, its time limits between and within calls, its end when the watchdog drains.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::rt::ReadBufCursor;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::handler;
+use crate::socket::{READ_SIZE, Socket};
+use crate::tunnel::Tunnel;
 use crate::watchdog::Watchdog;
 
 /// How long a connection may wait for its next call. The gateway keeps connections and closes them sooner than this.
@@ -29,21 +28,13 @@ const LINGER: Duration = Duration::from_millis(50);
 /// The most that a request's head may take, as in the original.
 const LARGEST_HEAD: usize = 1024 * 1024;
 
-/// One read from a socket.
-const READ_SIZE: usize = 64 * 1024;
-
 /// Serves one connection to its end.
 pub(crate) async fn serve(stream: TcpStream, watchdog: Arc<Watchdog>) {
     // Answers are written at once as a whole; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
     let activity = Rc::new(Activity::new());
     let stall_limit = watchdog.config.write_timeout;
-    let socket = Socket {
-        stream,
-        activity: Rc::clone(&activity),
-        stall_limit,
-        stall: None,
-    };
+    let socket = Socket::of_client(stream, Rc::clone(&activity), stall_limit);
     let mut drain = watchdog.drain.subscribe();
     let mut drained = pin!(async move {
         // An error means that the watchdog is gone, which ends the thread anyway.
@@ -53,26 +44,31 @@ pub(crate) async fn serve(stream: TcpStream, watchdog: Arc<Watchdog>) {
     let read_limit = watchdog.config.read_timeout;
     let per_call = Rc::clone(&activity);
     let service = service_fn(move |request| {
-        handler::answer(Arc::clone(&watchdog), Rc::clone(&per_call), request)
+        // Boxed, because hyper gives the socket of an upgrade back only from futures that can be moved.
+        Box::pin(handler::answer(
+            Arc::clone(&watchdog),
+            Rc::clone(&per_call),
+            request,
+        ))
     });
     let mut protocol = http1::Builder::new();
     protocol
         .max_header_size(LARGEST_HEAD)
         .max_buf_size(LARGEST_HEAD + READ_SIZE)
         .title_case_headers(true);
-    let mut connection = pin!(protocol.serve_connection(socket, service));
+    let mut connection = protocol.serve_connection(socket, service);
     let mut alarm = Alarm::default();
     let mut is_draining = false;
     poll_fn(|cx| {
         if !is_draining && drained.as_mut().poll(cx).is_ready() {
             is_draining = true;
-            connection.as_mut().graceful_shutdown();
+            Pin::new(&mut connection).graceful_shutdown();
         }
         // Twice, because a limit may pass between the two looks: a call that has met its limit answers for itself,
         // and only if it cannot, because the client takes nothing, the connection is closed.
         for _ in 0..2 {
             // Errors are the client's: it went away, or did not speak HTTP.
-            if connection.as_mut().poll(cx).is_ready() {
+            if connection.poll_without_shutdown(cx).is_ready() {
                 return Poll::Ready(());
             }
             if alarm.poll(cx, activity.limit(read_limit)).is_pending() {
@@ -82,6 +78,11 @@ pub(crate) async fn serve(stream: TcpStream, watchdog: Arc<Watchdog>) {
         Poll::Ready(())
     })
     .await;
+    let tunnel = activity.tunnel.take();
+    if let Some(tunnel) = tunnel {
+        let parts = connection.into_parts();
+        tunnel.run(parts.io.into_stream(), parts.read_buf).await;
+    }
 }
 
 /// What a connection is doing, and since when.
@@ -90,6 +91,8 @@ pub(crate) struct Activity {
     phase: Cell<Phase>,
     since: Cell<Instant>,
     call_limit: Cell<Option<Instant>>,
+    /// Set when the call has ended in an upgrade.
+    tunnel: RefCell<Option<Tunnel>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +111,7 @@ impl Activity {
             phase: Cell::new(Phase::Idle),
             since: Cell::new(Instant::now()),
             call_limit: Cell::new(None),
+            tunnel: RefCell::new(None),
         }
     }
 
@@ -127,7 +131,12 @@ impl Activity {
         self.enter(Phase::Idle);
     }
 
-    fn bytes_have_come(&self) {
+    /// What the connection becomes once the answer is written.
+    pub(crate) fn set_tunnel(&self, tunnel: Tunnel) {
+        self.tunnel.replace(Some(tunnel));
+    }
+
+    pub(crate) fn bytes_have_come(&self) {
         if self.phase.get() == Phase::Idle {
             self.enter(Phase::Head);
         }
@@ -175,95 +184,5 @@ impl Alarm {
             timer.as_mut().reset(at);
         }
         Poll::Pending
-    }
-}
-
-/// A TCP stream as hyper wants it.
-#[derive(Debug)]
-struct Socket {
-    stream: TcpStream,
-    activity: Rc<Activity>,
-    /// How long the client may leave an answer lying.
-    stall_limit: Option<Duration>,
-    stall: Option<Pin<Box<Sleep>>>,
-}
-
-impl Socket {
-    /// Passes a write's outcome on, and gives up on a client that takes nothing for too long.
-    fn watch(
-        &mut self,
-        cx: &mut Context<'_>,
-        outcome: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        if outcome.is_ready() {
-            self.stall = None;
-            return outcome;
-        }
-        if let Some(limit) = self.stall_limit {
-            let timer = self
-                .stall
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-            ready!(timer.as_mut().poll(cx));
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        Poll::Pending
-    }
-}
-
-thread_local! {
-    /// hyper's buffer may be uninitialised memory, which safe code cannot read into: one copy more, in cached memory.
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-impl hyper::rt::Read for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut out: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let mut scratch = SCRATCH.take();
-        scratch.resize(READ_SIZE, 0);
-        let some = out.remaining().min(READ_SIZE);
-        let mut buffer = ReadBuf::new(&mut scratch[..some]);
-        let outcome = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
-        let filled = buffer.filled();
-        if !filled.is_empty() {
-            self.activity.bytes_have_come();
-            out.put_slice(filled);
-        }
-        SCRATCH.set(scratch);
-        outcome
-    }
-}
-
-impl hyper::rt::Write for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.watch(cx, outcome)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
-        self.watch(cx, outcome)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

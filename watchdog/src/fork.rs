@@ -91,6 +91,7 @@ impl Run {
         let config = &watchdog.config;
         let now = Instant::now();
         let limits = Limits::new(now, config);
+        let stderr_lines = Lines::of(config.prefix_logs.then_some("stderr"));
         let feed = if config.marshal_request {
             Feed::marshalled(headers, body, started.stdin)
         } else {
@@ -106,7 +107,7 @@ impl Run {
             stdout: Some(started.stdout),
             remaining: 0,
             stderr: started.stderr,
-            stderr_lines: Lines::default(),
+            stderr_lines,
             limits,
             started: now,
             output: Vec::new(),

@@ -2,7 +2,7 @@
 //!
 //! - `GET /_/health`: 200 `OK`, 503 while draining or without the lock file
 //! - `GET /_/ready`: the same, and 429 while `max_inflight` calls are being served
-//! - everything else: one run of the command
+//! - everything else: one run of the command; in `mode=http` the function's own server, in `mode=static` a file
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -15,15 +15,17 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 
 use crate::body::{Answer, Body};
+use crate::cgi::Dialect;
 use crate::connection::Activity;
 use crate::exit::Exit;
 use crate::feed::discard;
 use crate::fork::{Call, Progress, Run};
 use crate::health::Unwell;
+use crate::mode::Mode;
 use crate::refusal::Refusal;
 use crate::stream::{DURATION, Stream, duration_value};
 use crate::watchdog::{Counted, Watchdog};
-use crate::{VERSION, cgi, content_type, report};
+use crate::{VERSION, cgi, content_type, files, proxy, report};
 
 /// Says which watchdog answers, on health and readiness.
 const IDENTITY: HeaderName = HeaderName::from_static("x-skep-watchdog");
@@ -41,7 +43,7 @@ pub(crate) async fn answer(
     }
     let response = match request.uri().path() {
         "/_/health" => health(&watchdog, request.method(), false),
-        "/_/ready" => health(&watchdog, request.method(), true),
+        "/_/ready" => ready(&watchdog, request.method()).await,
         _ => call(&watchdog, &connection, request).await,
     };
     if is_debugging {
@@ -77,6 +79,33 @@ fn health(watchdog: &Watchdog, method: &Method, is_readiness: bool) -> Response<
     response
 }
 
+/// Health, and whether the function's own server takes calls.
+async fn ready(watchdog: &Arc<Watchdog>, method: &Method) -> Response<Body> {
+    let own = health(watchdog, method, true);
+    let Some(service) = watchdog
+        .service
+        .as_ref()
+        .filter(|_| own.status() == StatusCode::OK)
+    else {
+        return own;
+    };
+    let mut response = if let Some(seconds) = service.retry_after() {
+        Refusal::NotUp { seconds }.response()
+    } else if service.is_idle() {
+        return own;
+    } else if let Some(path) = &watchdog.config.ready_path {
+        proxy::probe(watchdog, service, path)
+            .await
+            .unwrap_or_else(|| Refusal::NotUp { seconds: 1 }.response())
+    } else {
+        return own;
+    };
+    response
+        .headers_mut()
+        .insert(IDENTITY, HeaderValue::from_static(VERSION));
+    response
+}
+
 fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::whole(text));
     *response.status_mut() = status;
@@ -94,29 +123,40 @@ async fn call(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let started = match admit(watchdog, &head) {
-        Ok(slot) => {
-            let (watchdog, connection) = (Arc::clone(watchdog), Rc::clone(connection));
-            start(
-                Call {
-                    watchdog,
-                    connection,
-                    slot,
-                },
-                &head,
-                body,
-            )
-        }
-        Err(refusal) => Err((refusal, body)),
+    let slot = match admit(watchdog, &head) {
+        Ok(slot) => slot,
+        Err(refusal) => return refuse(watchdog, &refusal, &head, body),
     };
-    let mut run = match started {
+    if watchdog.config.mode == Mode::Static {
+        return match files::answer(&watchdog.config.static_path, &head, slot) {
+            Ok(response) => response,
+            Err(refusal) => refuse(watchdog, &refusal, &head, body),
+        };
+    }
+    let call = Call {
+        watchdog: Arc::clone(watchdog),
+        connection: Rc::clone(connection),
+        slot,
+    };
+    if let Some(service) = &watchdog.service {
+        return match Box::pin(proxy::call(call, service, &head, body)).await {
+            Ok(response) => response,
+            Err((refusal, Some(body))) => refuse(watchdog, &refusal, &head, body),
+            Err((refusal, None)) => {
+                report::refused(watchdog, &refusal.sentence());
+                refusal.response()
+            }
+        };
+    }
+    let mut run = match start(call, &head, body) {
         Ok(run) => run,
         Err((refusal, body)) => return refuse(watchdog, &refusal, &head, body),
     };
-    let held = watchdog.config.response_buffer;
+    let held = watchdog.config.held_output;
     match poll_fn(|cx| run.poll(cx, held)).await {
         Ok(Progress::Over(exit)) => over(run, exit, &head.headers),
-        Ok(Progress::Full) => begin(run, &head.headers),
+        // More output than is held back: the answer begins, and hopes for the best.
+        Ok(Progress::Full) => stream(run, &head.headers, Stream::new),
         Err(refusal) => {
             report::failed(&run, 0, &refusal.sentence());
             // Dropping the run ends it. This happens after the answer has been written: the client comes first.
@@ -136,13 +176,16 @@ fn admit(watchdog: &Watchdog, head: &Parts) -> Result<Counted, Refusal> {
         .max_in_flight
         .map_or(usize::MAX, std::num::NonZeroUsize::get);
     let slot = watchdog.calls.enter(limit).ok_or(Refusal::Busy { limit })?;
-    if !matches!(
-        head.method,
-        Method::GET | Method::POST | Method::PUT | Method::PATCH | Method::DELETE
-    ) {
+    let is_taken = match head.method {
+        Method::GET | Method::POST | Method::PUT | Method::PATCH | Method::DELETE => true,
+        // A tunnel has neither a path nor a body.
+        Method::CONNECT => false,
+        _ => watchdog.config.mode != Mode::Classic,
+    };
+    if !is_taken {
         return Err(Refusal::Method);
     }
-    if cgi::has_nul(head.uri.path()) {
+    if watchdog.service.is_none() && cgi::has_nul(head.uri.path()) {
         return Err(Refusal::NulInPath);
     }
     Ok(slot)
@@ -152,7 +195,12 @@ fn start(call: Call, head: &Parts, body: Incoming) -> Result<Run, (Refusal, Inco
     report::starting(&call.watchdog);
     let watchdog = Arc::clone(&call.watchdog);
     let environment = |marker: &str| {
-        let described = watchdog.config.cgi_headers.then_some(head);
+        let dialect = if watchdog.config.mode == Mode::Classic {
+            Dialect::Classic
+        } else {
+            Dialect::HeadOnly
+        };
+        let described = watchdog.config.cgi_headers.then_some((head, dialect));
         let too_long = |cgi::TooLong(variable)| Refusal::HeadTooLarge { variable };
         cgi::environment(&watchdog.inherited, marker, described).map_err(too_long)
     };
@@ -174,6 +222,12 @@ fn refuse(watchdog: &Watchdog, refusal: &Refusal, head: &Parts, body: Incoming) 
 
 /// The run is over and all its output is there: the status is exact.
 fn over(mut run: Run, exit: Exit, headers: &HeaderMap) -> Response<Body> {
+    let mode = run.watchdog().config.mode;
+    if mode == Mode::Streaming && !run.output().is_empty() && exit != Exit::Status(0) {
+        // The first byte commits, even if the failure was seen together with it: the client must not find one answer
+        // today and another one tomorrow.
+        return stream(run, headers, |run| Stream::ended(run, exit));
+    }
     let output = run.take_output();
     match exit {
         Exit::Status(0) => {
@@ -194,7 +248,12 @@ fn over(mut run: Run, exit: Exit, headers: &HeaderMap) -> Response<Body> {
             let reason = exit.to_string();
             report::failed(&run, output.len(), &reason);
             let mut response = plain(StatusCode::INTERNAL_SERVER_ERROR, "");
-            *response.body_mut() = Body::whole([reason.as_bytes(), b"\n", &output].concat());
+            let shown = if mode == Mode::Serializing {
+                &[]
+            } else {
+                &output[..]
+            };
+            *response.body_mut() = Body::whole([reason.as_bytes(), b"\n", shown].concat());
             response
         }
         Exit::Unknown => {
@@ -204,14 +263,14 @@ fn over(mut run: Run, exit: Exit, headers: &HeaderMap) -> Response<Body> {
     }
 }
 
-/// More output than is held back: the answer begins, and hopes for the best.
-fn begin(run: Run, headers: &HeaderMap) -> Response<Body> {
+/// The answer begins before the end of the run is known.
+fn stream(run: Run, headers: &HeaderMap, stream: impl FnOnce(Run) -> Stream) -> Response<Body> {
     let kind = content_type::choose(
         run.watchdog().config.content_type.as_ref(),
         headers,
         run.output(),
     );
-    let mut response = Response::new(Body::streamed(Stream::new(run)));
+    let mut response = Response::new(Body::streamed(stream(run)));
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
         .headers_mut()

@@ -12,22 +12,33 @@ mod command;
 mod config;
 mod connection;
 mod content_type;
+mod download;
 mod duration;
+mod excerpt;
 mod exit;
 mod feed;
+mod files;
 mod fork;
 mod handler;
 mod health;
+mod hops;
 mod lifecycle;
 mod limits;
 mod listener;
+mod listing;
 mod logs;
 mod marshal;
+mod mode;
 mod pipes;
+mod process;
+mod proxy;
+mod range;
 mod reaper;
 mod refusal;
 mod report;
 mod runs;
+mod service;
+mod socket;
 #[expect(
     unsafe_code,
     reason = "the start of a process by clone(2); the safety argument stands in the module"
@@ -35,6 +46,9 @@ mod runs;
 mod spawn;
 mod stream;
 mod tree;
+mod tunnel;
+mod upload;
+mod upstream;
 mod watchdog;
 mod workers;
 

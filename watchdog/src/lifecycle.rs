@@ -20,9 +20,11 @@ use crate::config::Config;
 use crate::duration::show;
 use crate::health::Health;
 use crate::logs::Sink;
+use crate::mode::Mode;
 use crate::reaper::{Orders, Reaper};
+use crate::service::Service;
 use crate::watchdog::{Counter, Watchdog};
-use crate::{VERSION, listener, say, workers};
+use crate::{VERSION, listener, say, service, workers};
 
 /// How often a draining watchdog looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
@@ -62,6 +64,7 @@ fn try_run(config: Config, lock_file: &Path) -> io::Result<ExitCode> {
     if watchdog.config.inherit_listener {
         listener::watch_lifeline(Arc::clone(&stop.lifeline_gone))?;
     }
+    service::start(&watchdog)?;
     workers::start(&socket, &watchdog)?;
     announce(&watchdog, &socket, lock_file);
     let code = runtime.block_on(live(&watchdog, reaper, &mut stop));
@@ -73,12 +76,17 @@ fn try_run(config: Config, lock_file: &Path) -> io::Result<ExitCode> {
     Ok(code)
 }
 
-fn assemble(config: Config) -> io::Result<Watchdog> {
-    let is_debugging = config.write_debug || config.debug_headers;
+fn assemble(mut config: Config) -> io::Result<Watchdog> {
+    // stdout is also where the output of a long-lived child goes.
+    let is_debugging = config.write_debug || config.debug_headers || config.upstream.is_some();
     Ok(Watchdog {
         command: Command::new(&config.command, std::env::var_os("PATH").as_deref()),
         inherited: Inherited::new(std::env::vars_os()),
         health: Health::default(),
+        service: config
+            .upstream
+            .take()
+            .map(|upstream| Service::new(upstream, config.idle_timeout)),
         orders: Orders::new(),
         calls: Counter::default(),
         connections: (0..config.workers).map(|_| Counter::default()).collect(),
@@ -94,7 +102,8 @@ fn announce(watchdog: &Watchdog, socket: &TcpListener, lock_file: &Path) {
     let (log, config) = (&watchdog.log, &watchdog.config);
     let limit = |limit: Option<Duration>| limit.map_or_else(|| "off".to_owned(), show);
     log.line(format_args!(
-        "fwatchdog {VERSION}, classic mode, at most {} workers, fprocess: {}",
+        "fwatchdog {VERSION}, {} mode, at most {} workers, fprocess: {}",
+        config.mode.name(),
         config.workers,
         config.command.join(" ")
     ));
@@ -108,7 +117,15 @@ fn announce(watchdog: &Watchdog, socket: &TcpListener, lock_file: &Path) {
     for warning in &config.warnings {
         log.line(format_args!("{warning}"));
     }
-    if let Err(error) = watchdog.command.path() {
+    if config.mode == Mode::Static && !config.static_path.is_dir() {
+        log.line(format_args!(
+            "warning: static_path {} is not a directory; calls will fail until that is mended",
+            config.static_path.display()
+        ));
+    }
+    if config.mode != Mode::Static
+        && let Err(error) = watchdog.command.path()
+    {
         log.line(format_args!(
             "warning: fprocess {}: {error}; calls will fail until that is mended",
             watchdog.command.name()
@@ -146,6 +163,13 @@ async fn live(watchdog: &Watchdog, mut reaper: Reaper, stop: &mut Stop) -> ExitC
         .await;
     }
     watchdog.start_draining();
+    if let Some(service) = watchdog.service.as_ref().filter(|_| order == Order::Drain) {
+        until(
+            reaper.work(&watchdog.orders),
+            service.stop(service::STOP_PATIENCE),
+        )
+        .await;
+    }
     reaper.end_all(END_PATIENCE).await;
     match order {
         Order::Drain => log.line(format_args!("drained, exiting")),

@@ -38,6 +38,12 @@ impl Limits {
         }
     }
 
+    /// The caller wants to wait less for the run than `exec_timeout` allows; more is not given.
+    pub(crate) fn shorten(&mut self, now: Instant, limit: Duration) {
+        let asked = now.checked_add(limit);
+        self.run = self.run.into_iter().chain(asked).min();
+    }
+
     /// Once an answer has begun, its limit is that of one pause.
     pub(crate) fn answer_goes_on(&mut self, limit: Option<Duration>) {
         self.answer = limit.and_then(|limit| Instant::now().checked_add(limit));
@@ -64,6 +70,7 @@ impl Limit {
         match self {
             Self::Run => Refusal::RunSlow {
                 limit: config.exec_timeout.unwrap_or_default(),
+                status: config.mode.slow_run(),
             },
             Self::Body => Refusal::BodySlow {
                 limit: config.read_timeout.unwrap_or_default(),

@@ -150,9 +150,31 @@ impl Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     rest: Vec<u8>,
+    /// Put before each line, after the time.
+    prefix: Option<&'static str>,
 }
 
 impl Lines {
+    /// Lines of the stream of this name; without a name they are passed on as they are.
+    pub(crate) fn of(prefix: Option<&'static str>) -> Self {
+        Self {
+            rest: Vec::new(),
+            prefix,
+        }
+    }
+
+    fn write(&self, sink: &Sink, text: &[u8]) {
+        let Some(prefix) = self.prefix else {
+            sink.chunk(text);
+            return;
+        };
+        let text = text.strip_suffix(b"\n").unwrap_or(text);
+        for line in text.split(|byte| *byte == b'\n') {
+            let line = String::from_utf8_lossy(line);
+            sink.line(format_args!("{prefix}: {line}"));
+        }
+    }
+
     /// A line longer than this is passed on in pieces.
     const LONGEST_LINE: usize = 16 * 1024;
 
@@ -168,7 +190,7 @@ impl Lines {
             None if self.rest.len() > Self::LONGEST_LINE => self.rest.len(),
             None => return,
         };
-        sink.chunk(&self.rest[..complete]);
+        self.write(sink, &self.rest[..complete]);
         self.rest.drain(..complete);
     }
 
@@ -176,7 +198,7 @@ impl Lines {
     pub(crate) fn finish(&mut self, sink: &Sink) {
         if !self.rest.is_empty() {
             self.rest.push(b'\n');
-            sink.chunk(&self.rest);
+            self.write(sink, &self.rest);
             self.rest.clear();
         }
     }

@@ -38,9 +38,19 @@ pub(crate) enum Refusal {
     /// `read_timeout` while the body arrived.
     BodySlow { limit: Duration },
     /// `exec_timeout`.
-    RunSlow { limit: Duration },
+    RunSlow { limit: Duration, status: StatusCode },
     /// `write_timeout` before there was an answer.
     AnswerSlow { limit: Duration },
+    /// The function's own server is not there: nothing was passed on.
+    NotUp { seconds: u64 },
+    /// The function's own server did not answer in time.
+    FunctionSlow { limit: Duration },
+    /// The function's own server broke off before it answered.
+    FunctionBroken { error: String },
+    /// A verb that files do not have.
+    FileMethod,
+    /// No such file below `static_path`.
+    NoFile,
     /// The exit status was taken by somebody else.
     ExitUnknown,
 }
@@ -49,14 +59,18 @@ impl Refusal {
     /// Its status.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Draining | Self::NotUp { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Method | Self::HealthMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NoFile => StatusCode::NOT_FOUND,
+            Self::Method | Self::HealthMethod | Self::FileMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::NulInPath | Self::BodyBroken { .. } => StatusCode::BAD_REQUEST,
             Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::CannotStart { .. } | Self::ExitUnknown => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::BodySlow { .. } | Self::RunSlow { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::AnswerSlow { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::CannotStart { .. } | Self::ExitUnknown | Self::FunctionBroken { .. } => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+            Self::BodySlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::RunSlow { status, .. } => *status,
+            Self::AnswerSlow { .. } | Self::FunctionSlow { .. } => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
@@ -74,8 +88,13 @@ impl Refusal {
             Self::CannotStart { command, error } => format!("cannot start {command}: {error}"),
             Self::BodyBroken { error } => format!("the request body did not arrive whole, the run was ended: {error}"),
             Self::BodySlow { limit } => format!("the request body took longer than {}, the run was ended; raise read_timeout", show(*limit)),
-            Self::RunSlow { limit } => format!("the run took longer than {} and was killed; raise exec_timeout", show(*limit)),
+            Self::RunSlow { limit, .. } => format!("the run took longer than {} and was killed; raise exec_timeout", show(*limit)),
             Self::AnswerSlow { limit } => format!("there was no answer within {}, the run was ended; raise write_timeout", show(*limit)),
+            Self::NotUp { .. } => "the function's process does not accept connections yet; retry".to_owned(),
+            Self::FunctionSlow { limit } => format!("the function did not answer within {}; raise exec_timeout, or X-Timeout if the request has it", show(*limit)),
+            Self::FunctionBroken { error } => format!("the function broke off before it answered: {error}"),
+            Self::FileMethod => "the method is not allowed; use GET or HEAD".to_owned(),
+            Self::NoFile => "there is no such file".to_owned(),
             Self::ExitUnknown => "the command's exit status is unknown: another process took it".to_owned(),
         }
     }
@@ -96,11 +115,17 @@ impl Refusal {
                 headers.insert(NOT_ACCEPTED, HeaderValue::from_static("busy"));
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
+            Self::NotUp { seconds } => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(*seconds));
+            }
             Self::Method => drop(headers.insert(
                 ALLOW,
                 HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE"),
             )),
             Self::HealthMethod => drop(headers.insert(ALLOW, HeaderValue::from_static("GET"))),
+            Self::FileMethod => {
+                headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            }
             _ => {}
         }
         response
@@ -117,7 +142,14 @@ mod tests {
         let table = [
             (Refusal::Busy { limit: 3 }, 429, "max_inflight"),
             (Refusal::BodySlow { limit }, 408, "read_timeout"),
-            (Refusal::RunSlow { limit }, 408, "exec_timeout"),
+            (
+                Refusal::RunSlow {
+                    limit,
+                    status: StatusCode::REQUEST_TIMEOUT,
+                },
+                408,
+                "exec_timeout",
+            ),
             (Refusal::AnswerSlow { limit }, 504, "write_timeout"),
             (
                 Refusal::HeadTooLarge {

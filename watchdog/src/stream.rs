@@ -42,6 +42,14 @@ impl Stream {
         }
     }
 
+    /// The output of a run that is over, when its failure came too late to be told otherwise than by breaking off.
+    pub(crate) fn ended(run: Run, exit: Exit) -> Self {
+        Self {
+            exit: Some(exit),
+            ..Self::new(run)
+        }
+    }
+
     /// The next chunk; at the end the duration as a trailer, or an error that breaks the body of a failed run.
     pub(crate) fn poll_frame(
         &mut self,

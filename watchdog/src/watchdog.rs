@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::health::Health;
 use crate::logs::Sink;
 use crate::reaper::Orders;
+use crate::service::Service;
 
 /// The watchdog as its workers see it.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Watchdog {
     pub(crate) command: Command,
     pub(crate) inherited: Inherited,
     pub(crate) health: Health,
+    /// The long-lived child of `mode=http`.
+    pub(crate) service: Option<Service>,
     pub(crate) orders: Orders,
     /// Calls that are being served.
     pub(crate) calls: Counter,

@@ -14,10 +14,13 @@ fn without_fprocess_it_refuses_to_start_and_says_what_to_set() {
 
 #[test]
 fn every_mistake_is_reported_at_once_one_per_line() {
-    let (status, _, errors) = bare().env("mode", "http").env("jwt_auth", "true").run();
+    let (status, _, errors) = bare()
+        .env("mode", "afterburn")
+        .env("jwt_auth", "true")
+        .run();
     assert_eq!(status.code(), Some(2));
     assert_eq!(errors.lines().count(), 3, "{errors}");
-    for name in ["fprocess", "mode=http", "jwt_auth=true"] {
+    for name in ["fprocess", "mode=afterburn", "jwt_auth=true"] {
         assert!(errors.contains(name), "{name}: {errors}");
     }
 }

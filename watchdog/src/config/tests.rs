@@ -27,7 +27,7 @@ fn the_defaults_are_those_of_the_contract() {
             && !config.inherit_listener
     );
     assert_eq!(
-        (config.port, config.max_in_flight, config.response_buffer),
+        (config.port, config.max_in_flight, config.held_output),
         (8080, None, 65536)
     );
     assert!(config.warnings.is_empty());
@@ -97,13 +97,14 @@ fn values_that_cannot_be_read_fall_back_with_a_warning() {
 #[test]
 fn all_mistakes_are_reported_at_once() {
     let mistakes = read_pairs(&[
-        ("mode", "http"),
+        ("mode", "afterburn"),
         ("jwt_auth", "true"),
         ("skep_inherit", "7"),
     ])
     .unwrap_err();
     assert_eq!(mistakes.len(), 4, "{mistakes:?}");
-    assert!(mistakes[0].starts_with("fprocess is not set"));
+    let is_named = |name: &str| mistakes.iter().any(|line| line.starts_with(name));
+    assert!(is_named("fprocess is not set") && is_named("mode=afterburn"));
 }
 
 #[test]
@@ -135,4 +136,33 @@ fn the_documentation_has_every_variable_with_its_default() {
         let row = format!("| {} | {} |", variable.name, plain(variable.default));
         assert!(page.contains(&row), "{row}");
     }
+}
+
+#[test]
+fn prefix_logs_takes_gos_forms_and_belongs_to_the_other_modes() {
+    let prefixed = |mode, value| {
+        let pairs = [("fprocess", "cat"), ("mode", mode), ("prefix_logs", value)];
+        let config = read_pairs(&pairs).unwrap();
+        (config.prefix_logs, config.warnings.len())
+    };
+    assert_eq!(prefixed("streaming", "F"), (false, 0));
+    assert_eq!(prefixed("streaming", "T"), (true, 0));
+    assert_eq!(prefixed("streaming", "no"), (true, 1));
+    assert_eq!(prefixed("classic", "true"), (false, 1));
+}
+
+#[test]
+fn other_modes_have_their_own_defaults_and_switches() {
+    let config = read_pairs(&[
+        ("fprocess", "cat"),
+        ("mode", "streaming"),
+        ("suppress_lock", "1"),
+        ("combine_output", "true"),
+    ])
+    .unwrap();
+    assert_eq!(config.exec_timeout, Some(Duration::from_secs(30)));
+    assert_eq!(config.content_type.unwrap(), "application/octet-stream");
+    assert!(!config.lock_file && !config.combine_output && config.cgi_headers);
+    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+    assert!(config.warnings[0].contains("combine_output=true is not used in mode=streaming"));
 }

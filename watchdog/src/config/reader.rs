@@ -1,0 +1,256 @@
+//! From an environment variable's text to its value; what cannot be used is noted.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hyper::header::HeaderValue;
+
+use crate::mode::Mode;
+use crate::upstream::Upstream;
+use crate::{command, duration};
+
+/// What only the classic watchdog knows; the other modes go without.
+const CLASSIC_ONLY: [&str; 5] = [
+    "combine_output",
+    "cgi_headers",
+    "response_buffer",
+    "marshal_request",
+    "write_debug",
+];
+
+/// What only `mode=http` knows.
+const HTTP_ONLY: [&str; 6] = [
+    "idle_timeout",
+    "http_upstream_url",
+    "upstream_url",
+    "http_buffer_req_body",
+    "buffer_http",
+    "ready_path",
+];
+
+/// Takes values one by one and keeps what is to be said of them.
+pub(super) struct Reader<L> {
+    lookup: L,
+    pub(super) warnings: Vec<String>,
+    pub(super) mistakes: Vec<String>,
+}
+
+impl<L: Fn(&str) -> Option<String>> Reader<L> {
+    /// Nothing read, nothing to be said.
+    pub(super) fn new(lookup: L) -> Self {
+        Self {
+            lookup,
+            warnings: Vec::new(),
+            mistakes: Vec::new(),
+        }
+    }
+
+    /// An empty value counts as unset: stack files write `name: ""` for that.
+    fn value(&self, name: &str) -> Option<String> {
+        (self.lookup)(name).filter(|value| !value.is_empty())
+    }
+
+    pub(super) fn command(&mut self) -> Vec<String> {
+        let named = ["function_process", "fprocess"]
+            .into_iter()
+            .find_map(|name| Some((name, self.value(name)?)));
+        let Some((name, line)) = named else {
+            self.mistakes.push("fprocess is not set; set it to the command that answers a request, for example fprocess=cat".to_owned());
+            return Vec::new();
+        };
+        command::split(&line).unwrap_or_else(|mistake| {
+            self.mistakes
+                .push(format!("{name} {mistake}; it is: {line}"));
+            Vec::new()
+        })
+    }
+
+    pub(super) fn duration(&mut self, name: &str, default: Duration) -> Duration {
+        let Some(text) = self.value(name) else {
+            return default;
+        };
+        duration::parse(&text).unwrap_or_else(|| {
+            self.ignored(
+                name,
+                &text,
+                "a duration such as 30, 500ms or 1m30s",
+                &duration::show(default),
+            );
+            default
+        })
+    }
+
+    pub(super) fn number<N: std::str::FromStr + std::fmt::Display>(
+        &mut self,
+        name: &str,
+        default: N,
+    ) -> N {
+        let Some(text) = self.value(name) else {
+            return default;
+        };
+        match text.parse() {
+            Ok(number) => number,
+            Err(_) => {
+                self.ignored(name, &text, "a number in range", &default.to_string());
+                default
+            }
+        }
+    }
+
+    /// Only lowercase `true` is true, for an option whose default is true as well; anything odd is said aloud.
+    pub(super) fn flag(&mut self, name: &str, default: bool) -> bool {
+        match self.value(name).as_deref() {
+            None => default,
+            Some("true") => true,
+            Some("false") => false,
+            Some(text) => {
+                self.ignored(name, text, "true or false", "false");
+                false
+            }
+        }
+    }
+
+    /// A switch of the other modes' contract: `1` is true as well.
+    pub(super) fn switch(&mut self, mode: Mode, name: &str) -> bool {
+        match self.value(name).as_deref() {
+            Some("1") if mode != Mode::Classic => true,
+            Some("0") if mode != Mode::Classic => false,
+            _ => self.flag(name, false),
+        }
+    }
+
+    /// A switch in all the forms that Go reads; anything else keeps the default.
+    pub(super) fn go_flag(&mut self, name: &str, default: bool) -> bool {
+        match self.value(name).as_deref() {
+            None => default,
+            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => true,
+            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => false,
+            Some(text) => {
+                self.ignored(name, text, "true or false", &default.to_string());
+                default
+            }
+        }
+    }
+
+    /// The mode, and a word on each variable that it does not look at.
+    pub(super) fn mode(&mut self) -> Mode {
+        let name = self.value("mode").unwrap_or_else(|| "classic".to_owned());
+        let Some(mode) = Mode::parse(&name) else {
+            let known = Mode::names();
+            self.mistakes.push(format!(
+                "mode={name} is not offered; set mode to one of {known}"
+            ));
+            return Mode::Classic;
+        };
+        let others = [
+            (&CLASSIC_ONLY[..], Mode::Classic),
+            (&HTTP_ONLY[..], Mode::Http),
+            (&["static_path"][..], Mode::Static),
+        ];
+        if let Some(value) = self.value("prefix_logs").filter(|_| mode == Mode::Classic) {
+            self.warnings.push(format!(
+                "warning: prefix_logs={value} is not used in mode=classic"
+            ));
+        }
+        for (names, owner) in others {
+            for unused in names.iter().filter(|_| mode != owner) {
+                if let Some(value) = self.value(unused) {
+                    self.warnings.push(format!(
+                        "warning: {unused}={value} is not used in mode={name}"
+                    ));
+                }
+            }
+        }
+        mode
+    }
+
+    pub(super) fn upstream(&mut self, mode: Mode) -> Option<Upstream> {
+        if mode != Mode::Http {
+            return None;
+        }
+        let named = ["http_upstream_url", "upstream_url"]
+            .into_iter()
+            .find_map(|name| Some((name, self.value(name)?)));
+        let Some((name, url)) = named else {
+            self.mistakes.push("http_upstream_url is not set; set it to where fprocess listens, for example http://127.0.0.1:3000".to_owned());
+            return None;
+        };
+        let upstream = Upstream::parse(&url);
+        if let Err(mistake) = &upstream {
+            self.mistakes.push(format!("{name}={url} {mistake}"));
+        }
+        upstream.ok()
+    }
+
+    pub(super) fn static_path(&self) -> PathBuf {
+        self.value("static_path")
+            .unwrap_or_else(|| "/home/app/public".to_owned())
+            .into()
+    }
+
+    pub(super) fn ready_path(&mut self, mode: Mode) -> Option<String> {
+        let path = self.value("ready_path")?;
+        if !path.starts_with('/') {
+            self.ignored("ready_path", &path, "a path that begins with /", "none");
+            return None;
+        }
+        (mode == Mode::Http).then_some(path)
+    }
+
+    pub(super) fn write_timeout(&mut self, mode: Mode) -> Duration {
+        let limit = self.duration("write_timeout", Duration::from_secs(30));
+        if limit.is_zero() && mode != Mode::Classic {
+            self.mistakes.push(
+                "write_timeout=0 is not offered in this mode; set it to a duration".to_owned(),
+            );
+        }
+        limit
+    }
+
+    pub(super) fn content_type(&mut self) -> Option<HeaderValue> {
+        let text = self.value("content_type")?;
+        let value = HeaderValue::from_str(&text).ok();
+        if value.is_none() {
+            self.ignored(
+                "content_type",
+                &text,
+                "a header value",
+                "the type of the output",
+            );
+        }
+        value
+    }
+
+    /// A worker stands still while it starts a process, so that one per CPU leaves the CPUs idle at times; more than
+    /// four only cost memory.
+    pub(super) fn workers(&mut self) -> usize {
+        let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.number("skep_workers", (2 * cpus).min(4)).clamp(1, 64)
+    }
+
+    pub(super) fn inherit(&mut self) -> bool {
+        match self.value("skep_inherit").as_deref() {
+            None => false,
+            Some("stdin") => true,
+            Some(other) => {
+                self.mistakes.push(format!(
+                    "skep_inherit={other} is not known; the only value is stdin"
+                ));
+                false
+            }
+        }
+    }
+
+    pub(super) fn refuse_what_is_not_offered(&mut self, mode: Mode) {
+        if self.switch(mode, "jwt_auth") {
+            self.mistakes.push("jwt_auth=true is not offered; unset it and check tokens at the gateway or in the function".to_owned());
+        }
+    }
+
+    fn ignored(&mut self, name: &str, text: &str, expected: &str, used: &str) {
+        self.warnings.push(format!(
+            "warning: {name}={text} is not {expected}; using {used}"
+        ));
+    }
+}

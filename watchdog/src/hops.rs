@@ -1,0 +1,133 @@
+//! Headers that belong to one connection and not to the call; pure.
+
+use hyper::HeaderMap;
+use hyper::header::{CONNECTION, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+
+use crate::refusal::NOT_ACCEPTED;
+
+/// Headers of one hop, besides those that `Connection` names. `Trailer` is not among them: declared trailers pass.
+const ONE_HOP: [HeaderName; 5] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    UPGRADE,
+];
+
+/// Prepares a request's headers for the function; true if the client asks for an upgrade, which is passed on.
+pub(crate) fn towards_function(headers: &mut HeaderMap) -> bool {
+    let upgrade = headers
+        .get(UPGRADE)
+        .filter(|_| names(headers).any(|name| name == "upgrade"))
+        .cloned();
+    let wants_trailers = headers
+        .get_all(TE)
+        .iter()
+        .any(|value| value.to_str().is_ok_and(|text| text.contains("trailers")));
+    let is_chunked = headers.contains_key(TRANSFER_ENCODING);
+    remove(headers);
+    // hyper writes a GET without a body unless it is told that there is one.
+    headers.remove(TRANSFER_ENCODING);
+    if is_chunked {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    // The watchdog has answered the expectation itself; `Proxy` would become `HTTP_PROXY` in many languages' eyes.
+    headers.remove("expect");
+    headers.remove("proxy");
+    if wants_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    let is_upgrade = upgrade.is_some();
+    if let Some(upgrade) = upgrade {
+        headers.insert(UPGRADE, upgrade);
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+    is_upgrade
+}
+
+/// Prepares an answer's headers for the client.
+pub(crate) fn towards_client(headers: &mut HeaderMap, is_upgrade: bool) {
+    let upgrade = headers.get(UPGRADE).filter(|_| is_upgrade).cloned();
+    remove(headers);
+    headers.remove(TRANSFER_ENCODING);
+    // Only the watchdog may say that a call was not accepted.
+    headers.remove(NOT_ACCEPTED);
+    if let Some(upgrade) = upgrade {
+        headers.insert(UPGRADE, upgrade);
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+}
+
+fn remove(headers: &mut HeaderMap) {
+    let named: Vec<_> = names(headers)
+        .filter_map(|name| HeaderName::try_from(name).ok())
+        // A sender that names the length or the host here would make a different message of it.
+        .filter(|name| !matches!(name.as_str(), "content-length" | "host" | "trailer"))
+        .collect();
+    for name in named.iter().chain(&ONE_HOP) {
+        headers.remove(name);
+    }
+}
+
+fn names(headers: &HeaderMap) -> impl Iterator<Item = String> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_stays_there() {
+        let mut headers = map(&[
+            ("connection", "keep-alive, X-Mine, Host"),
+            ("keep-alive", "5"),
+            ("x-mine", "1"),
+            ("x-other", "2"),
+            ("host", "h"),
+            ("proxy", "evil"),
+            ("upgrade", "not asked for"),
+        ]);
+        assert!(!towards_function(&mut headers));
+        assert_eq!(headers, map(&[("x-other", "2"), ("host", "h")]));
+    }
+
+    #[test]
+    fn upgrades_trailers_and_chunks_are_said_again() {
+        let mut headers = map(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
+        assert!(towards_function(&mut headers));
+        assert_eq!(
+            headers,
+            map(&[("connection", "upgrade"), ("upgrade", "websocket")])
+        );
+        let mut headers = map(&[("te", "trailers"), ("transfer-encoding", "chunked")]);
+        assert!(!towards_function(&mut headers));
+        assert_eq!(headers.get("te").unwrap(), "trailers");
+        assert_eq!(headers.get("transfer-encoding").unwrap(), "chunked");
+    }
+
+    #[test]
+    fn a_function_cannot_say_that_its_call_was_not_accepted() {
+        let mut headers = map(&[("x-skep-not-accepted", "busy"), ("trailer", "x-sum")]);
+        towards_client(&mut headers, false);
+        assert_eq!(headers, map(&[("trailer", "x-sum")]));
+    }
+}

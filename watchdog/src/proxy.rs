@@ -1,0 +1,237 @@
+//! The story of a call in `mode=http`: passed to the function's own server, its answer passed back.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use hyper::body::{Body as HttpBody, Incoming};
+use hyper::header::{HOST, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Request, Response, StatusCode, Uri, Version};
+use tokio::time::Instant;
+
+use crate::body::Body;
+use crate::connection::Activity;
+use crate::download::Download;
+use crate::duration;
+use crate::fork::Call;
+use crate::hops;
+use crate::limits::{Limit, Limits};
+use crate::refusal::Refusal;
+use crate::service::Service;
+use crate::stream::DURATION;
+use crate::tunnel::Tunnel;
+use crate::upload::{Progress, Upload};
+use crate::upstream::Link;
+use crate::watchdog::Watchdog;
+
+/// A caller's own limit, shorter than ours.
+const TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
+
+/// Passes one admitted call on.
+pub(crate) async fn call(
+    call: Call,
+    service: &Service,
+    head: &Parts,
+    body: Incoming,
+) -> Result<Response<Body>, (Refusal, Option<Incoming>)> {
+    let began = Instant::now();
+    let config = &call.watchdog.config;
+    let mut limits = Limits::new(began, config);
+    let asked = head
+        .headers
+        .get(TIMEOUT)
+        .and_then(|value| duration::parse(value.to_str().ok()?))
+        .filter(|asked| !asked.is_zero());
+    if let Some(asked) = asked {
+        limits.shorten(began, asked);
+    }
+    // A body that nobody reads yet costs no limit of its own.
+    match within(&call, &limits, || true, asked, service.ask()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(seconds)) => return Err((Refusal::NotUp { seconds }, Some(body))),
+        Err(refusal) => return Err((refusal, Some(body))),
+    }
+    // The wait for the child is not the client's fault.
+    limits.body = Limits::new(Instant::now(), config).body;
+    let upload = if config.buffer_request {
+        let gathered = gather(body);
+        let bounded = within(&call, &limits, || false, asked, gathered).await;
+        let bytes = bounded.and_then(|gathered| {
+            gathered.map_err(|error| Refusal::BodyBroken {
+                error: error.to_string(),
+            })
+        });
+        Upload::whole(bytes.map_err(|refusal| (refusal, None))?.into())
+    } else {
+        Upload::arriving(body)
+    };
+    let progress = upload.progress();
+    let (request, is_upgrade) = translate(service, head, upload);
+    let exchange = exchange(service, request, &progress);
+    let answered = within(&call, &limits, || progress.is_whole(), asked, exchange).await;
+    let (response, link) = answered
+        .and_then(|done| done)
+        .map_err(|refusal| (refusal, None))?;
+    let mut response = finish(response, link, is_upgrade, call);
+    let seconds = duration::seconds(began.elapsed());
+    if let Ok(seconds) = HeaderValue::try_from(seconds) {
+        response.headers_mut().insert(DURATION, seconds);
+    }
+    Ok(response)
+}
+
+/// Asks the function's own readiness path; `None` if there is no answer.
+pub(crate) async fn probe(
+    watchdog: &Arc<Watchdog>,
+    service: &Service,
+    path: &str,
+) -> Option<Response<Body>> {
+    let slot = crate::watchdog::Counter::default().enter(1)?;
+    let target: Uri = path.parse().ok()?;
+    let mut request = Request::new(Upload::whole(bytes::Bytes::new()));
+    *request.uri_mut() = service.upstream.target(&target).parse().ok()?;
+    let host = HeaderValue::try_from(service.upstream.host()).ok()?;
+    request.headers_mut().insert(HOST, host);
+    let progress = Rc::default();
+    let asked = exchange(service, request, &progress);
+    let limit = watchdog
+        .config
+        .exec_timeout
+        .or(watchdog.config.write_timeout);
+    let answered = match limit {
+        Some(limit) => tokio::time::timeout(limit, asked).await.ok()?,
+        None => asked.await,
+    };
+    let (mut response, link) = answered.ok()?;
+    hops::towards_client(response.headers_mut(), false);
+    Some(response.map(|body| Body::proxied(Download::new(body, link, slot))))
+}
+
+/// The whole body in memory, for servers that want its length before its bytes.
+async fn gather(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        if let Ok(data) = frame?.into_data() {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(bytes)
+}
+
+/// The client's request as the function sees it.
+fn translate(service: &Service, head: &Parts, upload: Upload) -> (Request<Upload>, bool) {
+    let length = upload.size_hint().exact();
+    let is_gathered = upload.progress().is_whole() && length.is_some_and(|length| length > 0);
+    let mut request = Request::new(upload);
+    *request.method_mut() = head.method.clone();
+    *request.version_mut() = Version::HTTP_11;
+    // What has been a request target before is one again.
+    *request.uri_mut() = service
+        .upstream
+        .target(&head.uri)
+        .parse()
+        .unwrap_or_default();
+    *request.headers_mut() = head.headers.clone();
+    let headers = request.headers_mut();
+    let is_upgrade = hops::towards_function(headers);
+    if is_gathered && let Some(length) = length {
+        headers.remove(hyper::header::TRANSFER_ENCODING);
+        headers.insert(hyper::header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    if let Ok(host) = HeaderValue::try_from(service.upstream.host()) {
+        headers.entry(HOST).or_insert(host);
+    }
+    (request, is_upgrade)
+}
+
+/// Sends the request and waits for the answer's head. A kept connection may have been closed meanwhile: a request that
+/// was not sent goes over another one.
+async fn exchange(
+    service: &Service,
+    mut request: Request<Upload>,
+    progress: &Rc<Progress>,
+) -> Result<(Response<Incoming>, Link), Refusal> {
+    loop {
+        let Ok((mut link, was_kept)) = service.upstream.link().await else {
+            // Nothing was sent: it is the same as if the child were known to be down.
+            return Err(Refusal::NotUp { seconds: 1 });
+        };
+        let mut failure = match link.send(request).await {
+            Ok(response) => return Ok((response, link)),
+            Err(failure) => failure,
+        };
+        match failure.take_message() {
+            Some(unsent) if was_kept => request = unsent,
+            _ => {
+                return Err(match progress.failure() {
+                    Some(error) => Refusal::BodyBroken { error },
+                    None => Refusal::FunctionBroken {
+                        error: failure.into_error().to_string(),
+                    },
+                });
+            }
+        }
+    }
+}
+
+/// Does `work` within the limits of the call; the connection's timer sees to it that they are looked at in time.
+async fn within<T>(
+    call: &Call,
+    limits: &Limits,
+    has_whole_body: impl Fn() -> bool,
+    asked: Option<std::time::Duration>,
+    work: impl Future<Output = T>,
+) -> Result<T, Refusal> {
+    let mut work = pin!(work);
+    let connection: &Rc<Activity> = &call.connection;
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            connection.set_call_limit(None);
+            return Poll::Ready(Ok(done));
+        }
+        let first = limits.first(has_whole_body());
+        connection.set_call_limit(first.map(|(at, _)| at));
+        match first {
+            Some((at, limit)) if Instant::now() >= at => {
+                connection.set_call_limit(None);
+                let config = &call.watchdog.config;
+                let refusal = match limit {
+                    Limit::Run => Refusal::FunctionSlow {
+                        limit: asked
+                            .into_iter()
+                            .chain(config.exec_timeout)
+                            .min()
+                            .unwrap_or_default(),
+                    },
+                    other => other.refusal(config),
+                };
+                Poll::Ready(Err(refusal))
+            }
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// The function's answer as the client sees it; an upgrade makes a tunnel of the connection.
+fn finish(
+    response: Response<Incoming>,
+    link: Link,
+    is_upgrade: bool,
+    call: Call,
+) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    let is_upgraded = is_upgrade && head.status == StatusCode::SWITCHING_PROTOCOLS;
+    hops::towards_client(&mut head.headers, is_upgraded);
+    head.version = Version::HTTP_11;
+    if is_upgraded {
+        call.connection
+            .set_tunnel(Tunnel::new(link.into_rest(), call.slot));
+        return Response::from_parts(head, Body::whole(""));
+    }
+    let body = Body::proxied(Download::new(body, link, call.slot));
+    Response::from_parts(head, body)
+}

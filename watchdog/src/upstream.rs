@@ -1,0 +1,196 @@
+//! Where the function's own server listens, and the connections to it that each worker keeps.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1};
+use hyper::{Request, Response};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::spawn_local;
+
+use crate::socket::Socket;
+use crate::tunnel::Rest;
+use crate::upload::Upload;
+
+/// Connections without a call that one worker keeps.
+const MOST_KEPT: usize = 64;
+
+thread_local! {
+    static KEPT: RefCell<Vec<Link>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The address of `http_upstream_url`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Upstream {
+    addresses: Vec<SocketAddr>,
+    /// What stands before the path of every call; empty, or with a slash in front and none at its end.
+    prefix: String,
+}
+
+/// One connection to the function.
+#[derive(Debug)]
+pub(crate) struct Link {
+    sender: http1::SendRequest<Upload>,
+    /// Brings the socket back when HTTP on it is over.
+    rest: oneshot::Receiver<Rest>,
+}
+
+impl Upstream {
+    /// Reads `http://127.0.0.1:3000/base`. No names but `localhost`: the function's server is in this container, and
+    /// looking up names would bring the C library's resolver into the binary.
+    pub(crate) fn parse(url: &str) -> Result<Self, String> {
+        let sentence = || {
+            "is not of the form http://127.0.0.1:3000 (an address or localhost, and a port)"
+                .to_owned()
+        };
+        let rest = url.strip_prefix("http://").ok_or_else(sentence)?;
+        let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => {
+                (host, port.parse().map_err(|_| sentence())?)
+            }
+            _ => (authority, 80),
+        };
+        // A server that listens on localhost may have chosen either family.
+        let hosts = if host == "localhost" {
+            vec![
+                IpAddr::from(Ipv4Addr::LOCALHOST),
+                IpAddr::from(Ipv6Addr::LOCALHOST),
+            ]
+        } else {
+            let bare = host.trim_start_matches('[').trim_end_matches(']');
+            vec![bare.parse().map_err(|_| sentence())?]
+        };
+        Ok(Self {
+            addresses: hosts
+                .into_iter()
+                .map(|host| SocketAddr::new(host, port))
+                .collect(),
+            prefix: path.trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// The request target of a call; the client's own bytes.
+    pub(crate) fn target(&self, uri: &hyper::Uri) -> String {
+        let asked = uri
+            .path_and_query()
+            .map_or("/", hyper::http::uri::PathAndQuery::as_str);
+        format!("{}{asked}", self.prefix)
+    }
+
+    /// What a request without `Host` gets.
+    pub(crate) fn host(&self) -> String {
+        self.addresses
+            .first()
+            .map_or_else(String::new, SocketAddr::to_string)
+    }
+
+    /// Opens a connection; also the way to see whether the function accepts.
+    pub(crate) async fn dial(&self) -> io::Result<TcpStream> {
+        let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in &self.addresses {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    /// A connection that can take a call now, and whether it has served one before.
+    pub(crate) async fn link(&self) -> io::Result<(Link, bool)> {
+        let kept = KEPT.with_borrow_mut(|kept| {
+            kept.retain(|link| !link.sender.is_closed());
+            let at = kept.iter().rposition(|link| link.sender.is_ready())?;
+            Some(kept.swap_remove(at))
+        });
+        match kept {
+            Some(link) => Ok((link, true)),
+            None => Ok((self.connect().await?, false)),
+        }
+    }
+
+    async fn connect(&self) -> io::Result<Link> {
+        let stream = self.dial().await?;
+        let _ = stream.set_nodelay(true);
+        let (sender, connection) = http1::Builder::new()
+            .title_case_headers(true)
+            .handshake(Socket::to_function(stream))
+            .await
+            .map_err(io::Error::other)?;
+        let (bring, rest) = oneshot::channel();
+        spawn_local(async move {
+            if let Ok(parts) = connection.without_shutdown().await {
+                // Nobody waits for it unless the call was upgraded.
+                let _ = bring.send((parts.io, parts.read_buf));
+            }
+        });
+        Ok(Link { sender, rest })
+    }
+}
+
+impl Link {
+    /// Sends a request and waits for the answer's head. A request that was not sent comes back with the error.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> Result<Response<Incoming>, Box<TrySendError<Request<Upload>>>> {
+        self.sender
+            .try_send_request(request)
+            .await
+            .map_err(Box::new)
+    }
+
+    /// Keeps the connection for another call on this worker, if it can take one.
+    pub(crate) fn keep(self) {
+        if !self.sender.is_closed() {
+            KEPT.with_borrow_mut(|kept| {
+                if kept.len() < MOST_KEPT {
+                    kept.push(self);
+                }
+            });
+        }
+    }
+
+    /// The socket, once the function has answered with an upgrade.
+    pub(crate) fn into_rest(self) -> oneshot::Receiver<Rest> {
+        self.rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_ports_and_paths_are_read() {
+        let upstream = Upstream::parse("http://127.0.0.1:3000/base/").unwrap();
+        assert_eq!(upstream.host(), "127.0.0.1:3000");
+        let target = |uri: &str| upstream.target(&uri.parse().unwrap());
+        assert_eq!(target("/a%20b//c?x=%2f"), "/base/a%20b//c?x=%2f");
+        assert_eq!(target("http://elsewhere/p"), "/base/p");
+        assert_eq!(
+            Upstream::parse("http://[::1]:90").unwrap().host(),
+            "[::1]:90"
+        );
+        assert_eq!(Upstream::parse("http://[::1]").unwrap().host(), "[::1]:80");
+        let both = Upstream::parse("http://localhost:5000").unwrap();
+        assert_eq!(both.addresses.len(), 2);
+    }
+
+    #[test]
+    fn other_urls_are_refused() {
+        for url in [
+            "",
+            "https://127.0.0.1",
+            "http://example.com:1",
+            "http://127.0.0.1:x",
+            "127.0.0.1:80",
+        ] {
+            assert!(Upstream::parse(url).is_err(), "{url}");
+        }
+    }
+}
