@@ -91,8 +91,9 @@ skep:
 	$(STATIC) -p skep --release
 	@$(COPY) $(TARGET_DIR)/$(TARGET)/release/skep dist/skep
 
+# Not position-independent: relocating itself would cost each watchdog the pages it writes (docs/decisions/0008).
 fwatchdog:
-	$(STATIC) -p fwatchdog --profile watchdog
+	RUSTFLAGS="$$RUSTFLAGS -C relocation-model=static"; export RUSTFLAGS; $(STATIC) -p fwatchdog --profile watchdog
 	@$(COPY) $(TARGET_DIR)/$(TARGET)/watchdog/fwatchdog dist/fwatchdog
 
 samples:

@@ -18,6 +18,16 @@ true";
 
 #[test]
 fn at_the_deadline_the_client_is_answered_and_the_whole_tree_dies() {
+    // A busy machine may be late once; one that is late three times in a row is not busy but wrong.
+    let took: Vec<Duration> = (0..3).map(|_| deadline_of_a_family()).collect();
+    assert!(
+        took.iter().any(|took| *took < Duration::from_millis(600)),
+        "{took:?}"
+    );
+}
+
+/// Runs the family into its deadline; how long the answer took. All of it must be dead afterwards, every time.
+fn deadline_of_a_family() -> Duration {
     let watchdog = script(FAMILY).env("exec_timeout", "500ms").start();
     let began = Instant::now();
     let answer = watchdog.get("/");
@@ -29,16 +39,14 @@ fn at_the_deadline_the_client_is_answered_and_the_whole_tree_dies() {
         "{}",
         answer.text()
     );
-    assert!(
-        took >= Duration::from_millis(500) && took < Duration::from_millis(600),
-        "{took:?}"
-    );
+    assert!(took >= Duration::from_millis(500), "{took:?}");
     let pids = watchdog.lines("pids", 3);
     assert_eq!(pids.len(), 3);
     eventually("none of the three is alive", || {
         !pids.iter().any(|pid| is_alive(pid))
     });
     eventually("no zombie is left", || watchdog.children().is_empty());
+    took
 }
 
 #[test]
