@@ -28,6 +28,9 @@ skep: functions as a service on Docker Swarm
   curl http://HOST/metrics                         Prometheus metrics
 ";
 
+/// Why nothing is known right after the start.
+const FIRST_LISTING: &str = "the first listing is still on its way";
+
 /// A listing is due every five seconds, and may take some; one that is older means that the provider hangs.
 const FRESH: Duration = Duration::from_secs(15);
 
@@ -88,9 +91,7 @@ impl Pages {
         let reason = match (ready, draining) {
             (true, _) => trouble,
             (false, true) => Some("draining: this gateway is about to end".to_owned()),
-            (false, false) => {
-                Some(trouble.unwrap_or_else(|| "the first listing is still on its way".to_owned()))
-            }
+            (false, false) => Some(trouble.unwrap_or_else(|| FIRST_LISTING.to_owned())),
         };
         let age = age.unwrap_or_default();
         let stale = if has_trouble || age > FRESH {
@@ -121,6 +122,9 @@ impl Pages {
     }
 
     fn functions(&self) -> Response<Body> {
+        if !self.table.is_published() {
+            return self.nothing_listed();
+        }
         let snapshot = self.table.snapshot();
         let mut list: Vec<_> = snapshot
             .functions()
@@ -136,11 +140,25 @@ impl Pages {
                 StatusCode::OK,
                 &FunctionStatus::of(&function, &self.namespace),
             ),
-            None => reply::text(
-                StatusCode::NOT_FOUND,
-                format!("function '{name}' not found; list them with GET /system/functions\n"),
-            ),
+            None if !self.table.is_published() => self.nothing_listed(),
+            None => {
+                let sentence =
+                    format!("function '{name}' not found; list them with GET /system/functions\n");
+                reply::text(StatusCode::NOT_FOUND, sentence)
+            }
         }
+    }
+
+    /// An empty list would say that there are no functions; nobody knows yet.
+    fn nothing_listed(&self) -> Response<Body> {
+        let why = self
+            .freshness
+            .trouble()
+            .unwrap_or_else(|| FIRST_LISTING.to_owned());
+        reply::text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the functions are not known yet: {why}\n"),
+        )
     }
 }
 

@@ -141,6 +141,11 @@ fn without_a_docker_engine_the_gateway_serves_and_says_why_it_is_not_ready() {
             .text()
             .contains("unix:///nosuch/docker.sock does not answer")
     });
+    assert_eq!(
+        get(address, "/system/functions").status,
+        503,
+        "an empty list would be a lie"
+    );
     let call = get(address, "/function/cat");
     assert_eq!(call.status, 503);
     assert!(call.text().contains("does not answer"), "{}", call.text());

@@ -27,15 +27,22 @@ impl Answer {
             .map(|(_, value)| value.as_str())
     }
 
+    /// The body as JSON; null if it is none, as of an error.
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+        serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
 
 /// `GET path`.
 pub fn get(to: SocketAddr, path: &str) -> Answer {
     request(to, "GET", path, &[], b"")
+}
+
+/// `GET path` of a server that may still be starting, behind a proxy that accepts for it.
+pub fn try_get(to: SocketAddr, path: &str) -> Option<Answer> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    TcpStream::connect(to).ok()?;
+    raw(to, request.as_bytes())
 }
 
 /// `POST path` with a body.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::support::client::{get, post};
+use crate::support::client::{get, post, try_get};
 use crate::support::{eventually, within};
 use crate::world::{World, docker, task_states};
 
@@ -63,11 +63,7 @@ fn come_and_go(world: &World) -> (Duration, Duration) {
 fn calls_are_spread_over_all_replicas_and_follow_the_scale() {
     let Some(world) = World::new() else { return };
     let node = world.service("skep/nodeinfo", &["--replicas", "3"]);
-    let detail = |field: &str| {
-        get(world.gateway, &format!("/system/function/{node}")).json()[field]
-            .as_u64()
-            .unwrap_or(0)
-    };
+    let detail = |field: &str| world.number(&node, field);
     within(
         Duration::from_secs(60),
         "three replicas are available",
@@ -127,13 +123,11 @@ fn a_call_waits_for_a_replica_that_is_on_its_way() {
 fn a_killed_task_costs_no_later_call() {
     let Some(world) = World::new() else { return };
     let cat = world.service("skep/catservice", &["--replicas", "2"]);
-    let available = || {
-        get(world.gateway, &format!("/system/function/{cat}")).json()["availableReplicas"].as_u64()
-    };
+    let available = || world.number(&cat, "availableReplicas");
     within(
         Duration::from_secs(60),
         "two replicas are available",
-        || available() == Some(2),
+        || available() == 2,
     );
     let containers = docker(&[
         "ps",
@@ -152,7 +146,7 @@ fn a_killed_task_costs_no_later_call() {
     within(
         Duration::from_secs(60),
         "the replacement is available",
-        || available() == Some(2),
+        || available() == 2,
     );
 }
 
@@ -264,7 +258,7 @@ fn a_gateway_that_is_a_service_never_routes_to_itself() {
         .to_owned();
     let itself = format!("127.0.0.1:{port}").parse().unwrap();
     within(Duration::from_secs(20), "it is ready", || {
-        std::net::TcpStream::connect(itself).is_ok() && get(itself, "/readyz").status == 200
+        try_get(itself, "/readyz").is_some_and(|answer| answer.status == 200)
     });
     assert_eq!(get(itself, &format!("/function/{own}")).status, 404);
     assert_eq!(get(itself, "/system/functions").text(), "[]");
@@ -294,10 +288,8 @@ fn a_gateway_on_the_wrong_network_starts_and_says_what_to_do() {
         .parse()
         .unwrap();
     eventually("it says so", || {
-        std::net::TcpStream::connect(stray).is_ok()
-            && get(stray, "/readyz")
-                .text()
-                .contains("is not attached to the network")
+        let told = try_get(stray, "/readyz").map(|answer| answer.text());
+        told.is_some_and(|told| told.contains("is not attached to the network"))
     });
     assert_eq!(
         (get(stray, "/readyz").status, get(stray, "/healthz").status),

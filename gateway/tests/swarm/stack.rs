@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::client::{get, post};
+use crate::support::client::{get, post, try_get};
 use crate::support::within;
 use crate::world::{Swarm, World, docker, free_port, own_name, repository, try_docker};
 
@@ -29,6 +29,9 @@ fn the_stack_comes_up_answers_is_watched_and_goes() {
         let (up, told) = run("up");
         assert!(up, "{told}");
         let gateway = ([127, 0, 0, 1], gateway_port).into();
+        within(Duration::from_secs(20), "the gateway is ready", || {
+            try_get(gateway, "/readyz").is_some_and(|answer| answer.status == 200)
+        });
         for name in [format!("{stack}_catservice"), "catservice".to_owned()] {
             within(Duration::from_secs(20), &name, || {
                 post(gateway, &format!("/function/{name}"), "hi").text() == "hi"
@@ -51,12 +54,9 @@ fn the_stack_comes_up_answers_is_watched_and_goes() {
             Duration::from_secs(60),
             "Prometheus has scraped the calls",
             || {
-                get(
-                    prometheus,
-                    "/api/v1/query?query=gateway_function_invocation_total",
-                )
-                .text()
-                .contains("_catservice")
+                let query = "/api/v1/query?query=gateway_function_invocation_total";
+                try_get(prometheus, query)
+                    .is_some_and(|answer| answer.text().contains("_catservice"))
             },
         );
     });

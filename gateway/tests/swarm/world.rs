@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::support::client::get;
+use crate::support::client::{get, try_get};
 use crate::support::within;
 
 /// How many worlds stand, and whether the Swarm is one that we made for them.
@@ -171,15 +171,9 @@ impl World {
             .parse()
             .unwrap();
         within(Duration::from_secs(20), "the gateway is ready", || {
-            std::net::TcpStream::connect(self.gateway).is_ok()
-                && self.try_get("/readyz").is_some_and(|status| status == 200)
+            try_get(self.gateway, "/readyz").is_some_and(|answer| answer.status == 200)
         });
         self
-    }
-
-    fn try_get(&self, path: &str) -> Option<u16> {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
-        crate::support::client::raw(self.gateway, request.as_bytes()).map(|answer| answer.status)
     }
 
     /// Creates a service on the network from an image, with more options of `docker service create`; does not wait.
@@ -215,6 +209,16 @@ impl World {
     pub(crate) fn remove(&self, service: &str) {
         docker(&["service", "rm", service]);
         self.services.lock().unwrap().retain(|name| name != service);
+    }
+
+    /// A number of a function's description; 0 while it is not listed or the field is left out.
+    pub(crate) fn number(&self, function: &str, field: &str) -> u64 {
+        let answer = get(self.gateway, &format!("/system/function/{function}"));
+        if answer.status == 200 {
+            answer.json()[field].as_u64().unwrap_or(0)
+        } else {
+            0
+        }
     }
 
     /// Waits until a function answers 200.
