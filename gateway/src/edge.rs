@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use hyper::http::uri::{Authority, PathAndQuery, Uri};
+use hyper::http::uri::{PathAndQuery, Uri};
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::service::TowerToHyperService;
 use tokio::runtime::Handle;
@@ -187,9 +187,11 @@ fn refuse(metrics: &Metrics, request: &Request<Incoming>, refusal: Refusal) -> R
 fn framing(request: &Request<Incoming>) -> Result<(), Refusal> {
     let headers = request.headers();
     let mut hosts = headers.get_all(HOST).iter();
+    // Names, addresses in brackets, a port; checked byte by byte because it is done for every request.
     let is_host = |host: &HeaderValue| {
-        host.is_empty()
-            || !host.as_bytes().contains(&b'@') && Authority::try_from(host.as_bytes()).is_ok()
+        host.as_bytes()
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(byte))
     };
     let addressed = match (hosts.next(), hosts.next()) {
         (Some(host), None) => is_host(host),
