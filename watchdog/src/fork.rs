@@ -15,7 +15,8 @@ use crate::connection::Activity;
 use crate::exit::Exit;
 use crate::feed::{Feed, discard};
 use crate::limits::Limits;
-use crate::logs::Lines;
+use crate::lines::Lines;
+use crate::metrics::Kill;
 use crate::pipes::{self, Found, Reader};
 use crate::refusal::Refusal;
 use crate::runs::RunId;
@@ -45,6 +46,8 @@ pub(crate) struct Run {
     stderr: Option<Reader>,
     stderr_lines: Lines,
     limits: Limits,
+    /// Why it is ended, if it is dropped before its command has exited.
+    kill: Kill,
     started: Instant,
     /// Output that nobody has taken yet.
     output: Vec<u8>,
@@ -91,7 +94,8 @@ impl Run {
         let config = &watchdog.config;
         let now = Instant::now();
         let limits = Limits::new(now, config);
-        let stderr_lines = Lines::of(config.prefix_logs.then_some("stderr"));
+        let prefix = config.prefix_logs.then_some("stderr");
+        let stderr_lines = Lines::of(prefix, config.longest_line);
         let feed = if config.marshal_request {
             Feed::marshalled(headers, body, started.stdin)
         } else {
@@ -109,6 +113,7 @@ impl Run {
             stderr: started.stderr,
             stderr_lines,
             limits,
+            kill: Kill::ClientGone,
             started: now,
             output: Vec::new(),
             _slot: call.slot,
@@ -123,6 +128,7 @@ impl Run {
     ) -> Poll<Result<Progress, Refusal>> {
         if self.exit.is_none() {
             if let Poll::Ready(Err(error)) = self.feed.poll(cx) {
+                self.kill = Kill::BodyBroken;
                 return Poll::Ready(Err(Refusal::BodyBroken {
                     error: describe(&error),
                 }));
@@ -224,12 +230,13 @@ impl Run {
     }
 
     /// The connection's timer sees to it that this is called in time.
-    fn check_limits(&self) -> Poll<Result<Progress, Refusal>> {
+    fn check_limits(&mut self) -> Poll<Result<Progress, Refusal>> {
         let first = self.limits.first(self.feed.has_whole_body());
         self.connection.set_call_limit(first.map(|(at, _)| at));
         match first {
             Some((at, limit)) if Instant::now() >= at => {
                 self.connection.set_call_limit(None);
+                self.kill = limit.kill();
                 Poll::Ready(Err(limit.refusal(&self.watchdog.config)))
             }
             _ => Poll::Pending,
@@ -258,6 +265,7 @@ impl Drop for Run {
     /// Nobody waits for the answer any more: the run is ended with its whole tree.
     fn drop(&mut self) {
         if let Some(child) = self.child.take() {
+            self.watchdog.metrics.killed(self.kill);
             self.watchdog.orders.end_tree(self.id, child);
         }
     }
@@ -287,7 +295,9 @@ fn start(watchdog: &Watchdog, environment: &Entries) -> Result<Started, Refusal>
             stdout: child_stdout,
             stderr: child_stderr,
         };
+        let began = Instant::now();
         let child = spawn::spawn(path, watchdog.command.arguments(), environment, &ends)?;
+        watchdog.metrics.process_started(began.elapsed());
         Ok(Started {
             child,
             stdin,

@@ -7,11 +7,13 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 
 use rustix::process::Signal;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::cgi;
 use crate::exit::Exit;
-use crate::logs::{Lines, Sink};
+use crate::lines::Lines;
+use crate::logs::Sink;
+use crate::metrics::Kill;
 use crate::pipes::{self, Found, Reader};
 use crate::runs::RunId;
 use crate::service::{LOOK, STOP_PATIENCE, Service};
@@ -56,15 +58,22 @@ impl Process {
             "starting fprocess: {}",
             watchdog.config.command.join(" ")
         ));
+        let began = Instant::now();
         let child = spawn::spawn(path, watchdog.command.arguments(), &environment, &ends)?;
+        watchdog.metrics.process_started(began.elapsed());
+        let longest = watchdog.config.longest_line;
         let prefix = |name| watchdog.config.prefix_logs.then_some(name);
         let out = watchdog.debug.as_ref().unwrap_or(&watchdog.log);
         Ok(Self {
             id,
             child,
             outlets: [
-                Outlet::new(stdout, prefix("stdout"), out.clone()),
-                Outlet::new(stderr, prefix("stderr"), watchdog.log.clone()),
+                Outlet::new(stdout, Lines::of(prefix("stdout"), longest), out.clone()),
+                Outlet::new(
+                    stderr,
+                    Lines::of(prefix("stderr"), longest),
+                    watchdog.log.clone(),
+                ),
             ],
         })
     }
@@ -86,6 +95,7 @@ impl Process {
                 .log
                 .line(format_args!("fprocess accepts connections"));
             service.becomes_idle(watchdog).await;
+            watchdog.metrics.killed(Kill::IdleTimeout);
             signal_group(pid, Signal::TERM);
             sleep(STOP_PATIENCE).await;
             signal_group(pid, Signal::KILL);
@@ -116,10 +126,10 @@ struct Outlet {
 }
 
 impl Outlet {
-    fn new(reader: Reader, prefix: Option<&'static str>, sink: Sink) -> Self {
+    fn new(reader: Reader, lines: Lines, sink: Sink) -> Self {
         Self {
             reader: Some(reader),
-            lines: Lines::of(prefix),
+            lines,
             sink,
         }
     }

@@ -9,6 +9,7 @@
 
 pub mod client;
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -67,7 +68,10 @@ pub fn with_program(mut command: Command) -> Builder {
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap());
-    command.env("TMPDIR", &directory).env("port", "0");
+    command
+        .env("TMPDIR", &directory)
+        .env("port", "0")
+        .env("metrics_port", "off");
     Builder { command, directory }
 }
 
@@ -97,7 +101,12 @@ impl Builder {
     }
 
     /// Starts it and waits until it listens.
-    pub fn start(mut self) -> Watchdog {
+    pub fn start(self) -> Watchdog {
+        self.try_start().expect("the watchdog listens")
+    }
+
+    /// The same; `None` if it ends instead.
+    pub fn try_start(mut self) -> Option<Watchdog> {
         self.command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -106,7 +115,8 @@ impl Builder {
         let log = collect(process.stderr.take().unwrap());
         let output = collect(process.stdout.take().unwrap());
         let mut port = None;
-        let listens = || {
+        let is_decided = || {
+            let has_ended = process.try_wait().unwrap().is_some();
             let log = String::from_utf8_lossy(&log.lock().unwrap()).into_owned();
             port = log.lines().find_map(|line| {
                 line.split_once("listening on ")?
@@ -116,17 +126,16 @@ impl Builder {
                     .parse()
                     .ok()
             });
-            port.is_some()
+            port.is_some() || has_ended
         };
-        eventually("the watchdog listens", listens);
-        let address = SocketAddr::from(([127, 0, 0, 1], port.unwrap()));
-        Watchdog {
+        eventually("the watchdog listens or ends", is_decided);
+        Some(Watchdog {
             process,
-            address,
+            address: SocketAddr::from(([127, 0, 0, 1], port?)),
             directory: self.directory.clone(),
             log,
             output,
-        }
+        })
     }
 }
 
@@ -156,6 +165,51 @@ impl Watchdog {
     /// `GET` of this path.
     pub fn get(&self, path: &str) -> Answer {
         self.call(&Request::get(path))
+    }
+
+    /// The port of its metrics, which it has logged before it listened.
+    pub fn metrics_port(&self) -> u16 {
+        let log = self.log();
+        let line = log
+            .lines()
+            .find_map(|line| line.split_once("metrics port: "));
+        line.expect("it says where its metrics are")
+            .1
+            .parse()
+            .unwrap()
+    }
+
+    /// What its metrics port answers to this request.
+    pub fn ask_metrics(&self, request: &Request) -> Answer {
+        let stream = TcpStream::connect(("127.0.0.1", self.metrics_port())).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        client::exchange(stream, request)
+    }
+
+    /// Its metrics: each sample's value by its name and labels.
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        let answer = self.ask_metrics(&Request::get("/metrics"));
+        assert_eq!(answer.status, 200);
+        let samples = answer.text();
+        let samples = samples.lines().filter(|line| !line.starts_with('#'));
+        let parse = |line: &str| {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            (name.to_owned(), value.parse().unwrap())
+        };
+        samples.map(parse).collect()
+    }
+
+    /// One sample, 0 if it is not there.
+    pub fn metric(&self, name: &str) -> f64 {
+        self.metrics().get(name).copied().unwrap_or(0.0)
+    }
+
+    /// Waits until a sample has a value.
+    pub fn counts(&self, name: &str, value: f64) {
+        eventually_or(
+            || self.metric(name) == value,
+            || format!("{name} is {value}; there are {:#?}", self.metrics()),
+        );
     }
 
     /// What it has written to stderr.
@@ -288,6 +342,7 @@ pub fn handed_over(fprocess: &str, settings: &[(&str, &str)]) -> (Child, SocketA
     command
         .env("fprocess", fprocess)
         .env("skep_inherit", "stdin")
+        .env("metrics_port", "off")
         .env("suppress_lock", "true");
     command.envs(settings.iter().copied());
     command
