@@ -56,7 +56,14 @@ impl Process {
             "starting fprocess: {}",
             watchdog.config.command.join(" ")
         ));
-        let child = spawn::spawn(path, watchdog.command.arguments(), &environment, &ends)?;
+        let mark = watchdog.orders.runs.limit(id);
+        let child = spawn::spawn(
+            path,
+            watchdog.command.arguments(),
+            &environment,
+            mark,
+            &ends,
+        )?;
         let prefix = |name| watchdog.config.prefix_logs.then_some(name);
         let out = watchdog.debug.as_ref().unwrap_or(&watchdog.log);
         Ok(Self {
