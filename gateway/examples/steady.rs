@@ -48,7 +48,7 @@ struct Arguments {
 fn main() -> ExitCode {
     match load(Arguments::parse()) {
         Ok(load) => {
-            let tally = load.run(|| false);
+            let tally = load.run(|_| false);
             print!("{tally}");
             ExitCode::from(u8::from(tally.failed() > 0))
         }

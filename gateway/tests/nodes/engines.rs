@@ -5,8 +5,10 @@
 //! packet filter are left alone, and no engine can wait for a registry or a name server.
 
 use std::fs::File;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,11 +17,13 @@ use std::time::{Duration, Instant};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::support::client::{get, try_get};
-use crate::support::gateway::Folder;
+use crate::support::gateway::{Folder, children};
 use crate::support::within;
 
 /// The network that functions and gateways share.
 const NETWORK: &str = "functions";
+/// Room for more tasks than Docker's own choice has.
+const SUBNET: &str = "10.9.0.0/20";
 /// What every engine gets.
 const IMAGES: [&str; 4] = [
     "skep/gateway",
@@ -58,7 +62,16 @@ struct Namespace(String);
 impl Engines {
     /// Three engines, a Swarm of which any two are enough, a network and a gateway on each. `None`, after a line that says
     /// why, where that cannot be had.
-    pub(crate) fn start() -> Option<Self> {
+    pub(crate) fn three() -> Option<Self> {
+        Self::start(3)
+    }
+
+    /// A Swarm of one.
+    pub(crate) fn one() -> Option<Self> {
+        Self::start(1)
+    }
+
+    fn start(count: u8) -> Option<Self> {
         if let Some(why) = missing() {
             assert!(
                 std::env::var_os("CI").is_none(),
@@ -76,7 +89,7 @@ impl Engines {
             &["-n", &hub.0, "link", "add", "bridge", "type", "bridge"],
         );
         run("ip", &["-n", &hub.0, "link", "set", "bridge", "up"]);
-        let nodes = (1..=3).map(|number| Node::start(number, &id, &hub, &folder.0));
+        let nodes = (1..=count).map(|number| Node::start(number, &id, &hub, &folder.0));
         let engines = Self {
             nodes: nodes.collect(),
             hub,
@@ -112,14 +125,21 @@ impl Engines {
         for node in others {
             node.docker(&["swarm", "join", "--token", &token, &manager]);
         }
-        let options = ["--driver", "overlay", "--attachable", NETWORK];
+        let options = [
+            "--driver",
+            "overlay",
+            "--attachable",
+            "--subnet",
+            SUBNET,
+            NETWORK,
+        ];
         first.docker(&[&["network", "create"], &options[..]].concat());
     }
 
     fn start_gateways(&self) {
         std::thread::scope(|scope| {
             for node in &self.nodes {
-                scope.spawn(|| node.start_gateway());
+                scope.spawn(|| node.start_gateway("gateway", PORT, node));
             }
         });
         for node in &self.nodes {
@@ -157,7 +177,7 @@ impl Engines {
 impl Node {
     fn start(number: u8, id: &str, hub: &Namespace, parent: &Path) -> Self {
         let (name, folder) = (format!("{id}-{number}"), parent.join(format!("n{number}")));
-        std::fs::create_dir(&folder).unwrap();
+        std::fs::create_dir_all(folder.join("socket")).unwrap();
         std::fs::write(folder.join("daemon.json"), "{}").unwrap();
         let namespace = Namespace::new(name.clone());
         // Addresses that are set aside for tests between networks.
@@ -204,7 +224,7 @@ impl Node {
     /// proxy, which would accept a connection for a gateway that is not there.
     fn engine(name: &str, folder: &Path, namespace: &Namespace) -> Child {
         let script = "mount -t tmpfs tmpfs /run && mkdir /run/docker && hostname \"$1\" || exit
-            dockerd --config-file \"$0/daemon.json\" --host \"unix://$0/docker.sock\" --data-root \"$0/data\" \
+            dockerd --config-file \"$0/daemon.json\" --host \"unix://$0/socket/docker.sock\" --data-root \"$0/data\" \
             --exec-root /run/docker --pidfile /run/docker.pid --storage-driver overlay2 --cgroup-parent=\"/$1\" --userland-proxy=false & wait";
         let own = [
             "unshare",
@@ -230,6 +250,10 @@ impl Node {
             .unwrap()
     }
 
+    fn socket(&self) -> PathBuf {
+        self.folder.join("socket/docker.sock")
+    }
+
     /// Runs `docker` with this engine and returns what it printed.
     pub(crate) fn docker(&self, args: &[&str]) -> String {
         printed(
@@ -239,7 +263,7 @@ impl Node {
     }
 
     pub(crate) fn try_docker(&self, args: &[&str]) -> Output {
-        let socket = format!("unix://{}", self.folder.join("docker.sock").display());
+        let socket = format!("unix://{}", self.socket().display());
         Command::new("docker")
             .args(["--host", &socket])
             .args(args)
@@ -247,32 +271,31 @@ impl Node {
             .unwrap()
     }
 
-    fn start_gateway(&self) {
-        let socket = format!(
-            "{}:/var/run/docker.sock",
-            self.folder.join("docker.sock").display()
-        );
-        let (port, network) = (format!("{PORT}:{PORT}"), format!("network={NETWORK}"));
+    /// Starts a gateway on this node that reads what that engine says.
+    pub(crate) fn start_gateway(&self, name: &str, port: u16, engine: &Self) {
+        // The folder, so that an engine that starts anew is found by its new socket.
+        let socket = format!("{}:/engine", engine.folder.join("socket").display());
+        let (port, network) = (format!("{port}:8080"), format!("network={NETWORK}"));
         let options = [
+            "run",
+            "-d",
             "--name",
-            "gateway",
+            name,
             "-p",
             &port,
-            "-v",
-            &socket,
             "--network",
             NETWORK,
+            "-v",
+            &socket,
             "-e",
             &network,
+            "-e",
+            "DOCKER_HOST=unix:///engine/docker.sock",
+            "--stop-timeout",
+            "60",
+            "skep/gateway",
         ];
-        self.docker(
-            &[
-                &["run", "-d", "--stop-timeout", "60"],
-                &options[..],
-                &["skep/gateway"],
-            ]
-            .concat(),
-        );
+        self.docker(&options);
     }
 
     pub(crate) fn wait_for_gateway(&self) {
@@ -307,6 +330,28 @@ impl Node {
         answer.json()["availableReplicas"].as_u64().unwrap_or(0)
     }
 
+    /// Processor time that the engine has used so far, in hundredths of a second.
+    pub(crate) fn engine_ticks(&self) -> u64 {
+        let shell = children(self.process.id());
+        let dockerd = shell.iter().flat_map(|shell| children(*shell));
+        let all = dockerd.flat_map(|dockerd| [vec![dockerd], children(dockerd)].concat());
+        all.map(ticks).sum()
+    }
+
+    /// One request of the engine's API; returns status and body.
+    pub(crate) fn api(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut engine = UnixStream::connect(self.socket()).unwrap();
+        let head =
+            format!("{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Type: application/json");
+        let request = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        engine.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        engine.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap();
+        (status.parse().unwrap(), body.to_owned())
+    }
+
     /// Does something in a thread whose network is this engine's.
     pub(crate) fn inside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
@@ -330,6 +375,15 @@ impl Node {
         // Gone already is as good.
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+
+    /// Starts the engine anew after it was killed, and waits until it knows the Swarm again.
+    pub(crate) fn start_again(&mut self) {
+        self.process = Self::engine(&self.name, &self.folder, &self.namespace);
+        self.wait();
+        within(Duration::from_secs(60), "it knows the Swarm", || {
+            self.try_docker(&["service", "ls"]).status.success()
+        });
     }
 }
 
@@ -399,6 +453,16 @@ fn missing() -> Option<String> {
         .then(|| "the machine's engine has not the images that `make images` builds".to_owned())
 }
 
+/// The processor time of a process, in hundredths of a second; 0 of one that is gone.
+fn ticks(process: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // After the name, which may hold anything.
+    let after = stat.rsplit(") ").next().unwrap_or_default();
+    let fields: Vec<_> = after.split(' ').collect();
+    let times = fields.get(11..13).unwrap_or_default();
+    times.iter().map(|time| time.parse::<u64>().unwrap()).sum()
+}
+
 /// Runs a program and returns what it printed; stops the test if it fails.
 fn run(program: &str, args: &[&str]) -> String {
     printed(
@@ -431,7 +495,6 @@ fn remove_cgroups(name: &str) -> bool {
         .into_iter()
         .flatten()
         .flatten();
-    hierarchies.fold(true, |gone, hierarchy| {
-        remove(&hierarchy.path().join(name)) && gone
-    })
+    let left = hierarchies.filter(|hierarchy| !remove(&hierarchy.path().join(name)));
+    left.count() == 0
 }

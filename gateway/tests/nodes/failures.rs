@@ -1,8 +1,10 @@
 //! Engines that die or are cut off, gateways that restart: who notices, and for how long.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::engines::Engines;
+use crate::support::client::{get, try_get};
 use crate::support::steady::{Load, Steady};
 use crate::support::within;
 
@@ -15,47 +17,58 @@ const SLOW_FOR: Duration = Duration::from_millis(250);
 
 /// Three engines with one replica of a function each.
 fn one_replica_on_each() -> Option<Engines> {
-    let engines = Engines::start()?;
+    let engines = Engines::three()?;
     let options = ["--replicas", "3", "--replicas-max-per-node", "1"];
     engines.service("cat", "skep/catservice", &options);
     engines.wait_for_replicas(&[0, 1, 2], "cat", 3);
     Some(engines)
 }
 
-/// Calls of the function through the first engine's gateway.
-fn calls(engines: &Engines) -> Steady {
-    let node = &engines.nodes[0];
-    let load = Load::echo(node.gateway(), "/function/cat");
-    let limit = Duration::from_secs(90);
-    Steady::start(
-        Load {
-            rate: RATE,
-            count: 100_000,
-            limit,
-            ..load
-        },
-        node.enter(),
-    )
+/// Calls of the function through this engine's gateway.
+fn calls(engines: &Engines, through: usize) -> Steady {
+    let node = &engines.nodes[through];
+    let load = Load {
+        rate: RATE,
+        count: u32::MAX,
+        limit: Duration::from_secs(90),
+        ..Load::echo(node.gateway(), "/function/cat")
+    };
+    Steady::start(load, node.enter())
+}
+
+/// Kills an engine while calls run through the gateway on another one.
+fn an_engine_dies(victim: usize, through: usize) {
+    let Some(mut engines) = one_replica_on_each() else {
+        return;
+    };
+    let steady = calls(&engines, through);
+    within(Duration::from_secs(10), "calls run", || {
+        steady.made() > 2 * RATE
+    });
+    let killed = Instant::now();
+    engines.nodes[victim].kill();
+    within(Duration::from_secs(10), "its replica is left out", || {
+        engines.nodes[through].replicas("cat") == 2
+    });
+    let made = steady.made();
+    within(Duration::from_secs(30), "more calls run", || {
+        steady.made() > made + 3 * RATE
+    });
+    let tally = steady.stop();
+    let slow = tally.slow_for(killed, SLOW);
+    println!("{tally}slow for {slow:?}");
+    tally.assert_failed_at_most(2);
+    assert!(slow <= SLOW_FOR, "{slow:?}");
 }
 
 #[test]
 fn an_engine_that_dies_costs_only_the_calls_that_ran_on_it() {
-    let Some(mut engines) = one_replica_on_each() else {
-        return;
-    };
-    let steady = calls(&engines);
-    std::thread::sleep(Duration::from_secs(2));
-    let killed = Instant::now();
-    engines.nodes[2].kill();
-    std::thread::sleep(Duration::from_secs(5));
-    let tally = steady.stop();
-    println!("{tally}slow for {:?}", tally.slow_for(killed, SLOW));
-    tally.assert_failed_at_most(2);
-    assert!(
-        tally.slow_for(killed, SLOW) <= SLOW_FOR,
-        "{:?}",
-        tally.slow_for(killed, SLOW)
-    );
+    an_engine_dies(2, 0);
+}
+
+#[test]
+fn the_swarm_s_leader_that_dies_costs_only_the_calls_that_ran_on_it() {
+    an_engine_dies(0, 2);
 }
 
 #[test]
@@ -63,8 +76,10 @@ fn a_node_that_is_cut_off_is_left_out_and_comes_back_when_it_is_healed() {
     let Some(engines) = one_replica_on_each() else {
         return;
     };
-    let steady = calls(&engines);
-    std::thread::sleep(Duration::from_secs(2));
+    let steady = calls(&engines, 0);
+    within(Duration::from_secs(10), "calls run", || {
+        steady.made() > 2 * RATE
+    });
     let cut = Instant::now();
     engines.cut(2, true);
     let node = &engines.nodes[0];
@@ -90,6 +105,60 @@ fn a_node_that_is_cut_off_is_left_out_and_comes_back_when_it_is_healed() {
 }
 
 #[test]
+fn an_engine_that_restarts_is_read_again_at_once_and_not_more_than_before() {
+    let Some(mut engines) = one_replica_on_each() else {
+        return;
+    };
+    // On a node that stays, because a gateway goes with the engine that it runs on.
+    let far = SocketAddr::from((engines.nodes[0].address, 8081));
+    engines.nodes[0].start_gateway("far", far.port(), &engines.nodes[1]);
+    let enter = engines.nodes[0].enter();
+    let ready = |engines: &Engines| {
+        let answer = engines.nodes[0].inside(|| try_get(far, "/readyz"));
+        answer.map(|answer| answer.json()["stale_seconds"].as_f64())
+    };
+    within(Duration::from_secs(30), "it is ready", || {
+        ready(&engines) == Some(Some(0.0))
+    });
+    let load = Load::echo(far, "/function/cat");
+    let calls = Steady::start(
+        Load {
+            rate: RATE,
+            count: u32::MAX,
+            ..load
+        },
+        enter,
+    );
+    engines.nodes[1].kill();
+    within(Duration::from_secs(15), "it says stale", || {
+        ready(&engines).flatten() > Some(3.0)
+    });
+    engines.nodes[1].start_again();
+    let listings = |engines: &Engines| {
+        let page = engines.nodes[0].inside(|| get(far, "/metrics").text());
+        let of = |line: &str| {
+            line.strip_prefix("skep_discovery_listings_total{")?
+                .rsplit(' ')
+                .next()?
+                .parse::<f64>()
+                .ok()
+        };
+        page.lines().filter_map(of).sum::<f64>()
+    };
+    let (before, began) = (listings(&engines), Instant::now());
+    let back = within(Duration::from_secs(10), "it is up to date", || {
+        ready(&engines) == Some(Some(0.0))
+    });
+    std::thread::sleep(Duration::from_secs(5));
+    let each_second = (listings(&engines) - before) / began.elapsed().as_secs_f64();
+    let tally = calls.stop();
+    println!("{tally}back after {back:?}, {each_second:.1} listings a second");
+    tally.assert_failed_at_most(2);
+    assert!(back < Duration::from_secs(2), "{back:?}");
+    assert!(each_second <= 25.0, "{each_second}");
+}
+
+#[test]
 fn a_gateway_that_restarts_fails_no_call_while_another_one_serves() {
     let Some(engines) = one_replica_on_each() else {
         return;
@@ -101,7 +170,7 @@ fn a_gateway_that_restarts_fails_no_call_while_another_one_serves() {
     let load = Load {
         to,
         rate: RATE,
-        count: 100_000,
+        count: u32::MAX,
         ..Load::echo(engines.nodes[0].gateway(), "/function/cat")
     };
     let steady = [true, false].map(|keep_alive| {

@@ -13,4 +13,5 @@ mod support;
 
 mod engines;
 mod failures;
+mod many;
 mod spread;

@@ -8,7 +8,7 @@ use crate::support::steady::{Load, Steady};
 
 #[test]
 fn every_gateway_reaches_the_replicas_of_all_nodes() {
-    let Some(engines) = Engines::start() else {
+    let Some(engines) = Engines::three() else {
         return;
     };
     engines.service("node", "skep/nodeinfo", &["--mode", "global"]);
@@ -28,7 +28,7 @@ fn every_gateway_reaches_the_replicas_of_all_nodes() {
 
 #[test]
 fn an_update_across_nodes_fails_no_call_through_any_gateway() {
-    let Some(engines) = Engines::start() else {
+    let Some(engines) = Engines::three() else {
         return;
     };
     let options = [

@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -68,12 +68,13 @@ impl Load {
     }
 
     /// Makes the calls, until there were enough of them or `stop` says so, and waits for the last answer.
-    pub fn run(self, stop: impl Fn() -> bool) -> Tally {
+    /// It is asked before each call, with the number of those made.
+    pub fn run(self, stop: impl Fn(u32) -> bool) -> Tally {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, self.calls(stop))
     }
 
-    async fn calls(self, stop: impl Fn() -> bool) -> Tally {
+    async fn calls(self, stop: impl Fn(u32) -> bool) -> Tally {
         let began = Instant::now();
         let caller = Rc::new(Caller {
             load: self,
@@ -84,7 +85,7 @@ impl Load {
         for number in 0..caller.load.count {
             let due = began + Duration::from_secs(1) * number / caller.load.rate;
             tokio::time::sleep_until(due.into()).await;
-            if stop() {
+            if stop(number) {
                 break;
             }
             let caller = caller.clone();
@@ -159,6 +160,12 @@ impl Tally {
 
     fn wrong(&self) -> impl Iterator<Item = &Call> {
         self.calls.iter().filter(|call| call.end != End::Right)
+    }
+
+    /// These calls and those of another check.
+    pub fn and(mut self, other: Self) -> Self {
+        self.calls.extend(other.calls);
+        self
     }
 
     /// For how long callers had to be patient: from the first to the last call that was due after `since`, ended well and
@@ -315,30 +322,39 @@ fn broken(error: &hyper::Error) -> End {
 
 /// Checks in a thread of its own, so that the test can change the world meanwhile.
 pub struct Steady {
-    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     thread: JoinHandle<Tally>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    made: AtomicU32,
 }
 
 impl Steady {
     /// Begins with these calls; `inside` is run first, in the thread that makes them.
     pub fn start(load: Load, inside: impl FnOnce() + Send + 'static) -> Self {
-        let stop = std::sync::Arc::<std::sync::atomic::AtomicBool>::default();
-        let told = stop.clone();
+        let shared = Arc::<Shared>::default();
+        let theirs = shared.clone();
         let thread = std::thread::spawn(move || {
             inside();
-            load.run(|| told.load(Ordering::Relaxed))
+            load.run(|made| {
+                theirs.made.store(made, Ordering::Relaxed);
+                theirs.stop.load(Ordering::Relaxed)
+            })
         });
-        Self { stop, thread }
+        Self { shared, thread }
     }
 
-    /// Waits for all calls.
-    pub fn finish(self) -> Tally {
-        self.thread.join().unwrap()
+    /// How many calls have begun.
+    pub fn made(&self) -> u32 {
+        self.shared.made.load(Ordering::Relaxed)
     }
 
     /// Begins no further call, and waits for those that run.
     pub fn stop(self) -> Tally {
-        self.stop.store(true, Ordering::Relaxed);
-        self.finish()
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
     }
 }
