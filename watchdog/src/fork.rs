@@ -83,7 +83,7 @@ impl Run {
         let watchdog = call.watchdog;
         let id = watchdog.orders.runs.begin();
         let prepared = environment(&watchdog.orders.runs.marker(id))
-            .and_then(|environment| start(&watchdog, &environment));
+            .and_then(|environment| start(&watchdog, id, &environment));
         let started = match prepared {
             Ok(started) => started,
             Err(refusal) => {
@@ -279,7 +279,7 @@ struct Started {
     stderr: Option<Reader>,
 }
 
-fn start(watchdog: &Watchdog, environment: &Entries) -> Result<Started, Refusal> {
+fn start(watchdog: &Watchdog, id: RunId, environment: &Entries) -> Result<Started, Refusal> {
     let attempt = || -> io::Result<Started> {
         let path = watchdog.command.path()?;
         let (stdin, child_stdin) = pipes::into_command()?;
@@ -295,8 +295,9 @@ fn start(watchdog: &Watchdog, environment: &Entries) -> Result<Started, Refusal>
             stdout: child_stdout,
             stderr: child_stderr,
         };
+        let mark = watchdog.orders.runs.limit(id);
         let began = Instant::now();
-        let child = spawn::spawn(path, watchdog.command.arguments(), environment, &ends)?;
+        let child = spawn::spawn(path, watchdog.command.arguments(), environment, mark, &ends)?;
         watchdog.metrics.process_started(began.elapsed());
         Ok(Started {
             child,

@@ -58,8 +58,15 @@ impl Process {
             "starting fprocess: {}",
             watchdog.config.command.join(" ")
         ));
+        let mark = watchdog.orders.runs.limit(id);
         let began = Instant::now();
-        let child = spawn::spawn(path, watchdog.command.arguments(), &environment, &ends)?;
+        let child = spawn::spawn(
+            path,
+            watchdog.command.arguments(),
+            &environment,
+            mark,
+            &ends,
+        )?;
         watchdog.metrics.process_started(began.elapsed());
         let longest = watchdog.config.longest_line;
         let prefix = |name| watchdog.config.prefix_logs.then_some(name);

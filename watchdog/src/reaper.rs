@@ -214,7 +214,7 @@ impl Reaper {
             let seen_after = self.seen.get(&orphan).copied().unwrap_or(last);
             if orders
                 .runs
-                .is_left_over(tree::marker(orphan.pid).as_deref(), seen_after)
+                .is_left_over(&tree::marks(orphan.pid), seen_after)
             {
                 self.add_victims([orphan], Instant::now());
             } else {

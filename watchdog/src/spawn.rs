@@ -35,7 +35,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, waitpid};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, pidfd_open, prlimit, waitpid,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -149,15 +151,17 @@ fn register(pidfd: &mut Option<OwnedFd>) -> Watch {
     }
 }
 
-/// Starts `path` with these arguments and this environment, leading its own process group.
+/// Starts `path` with these arguments and this environment, leading its own process group and marked by a limit of its
+/// resident set.
 pub(crate) fn spawn(
     path: &CStr,
     arguments: &[CString],
     environment: &Entries,
+    resident_limit: u64,
     ends: &ChildEnds,
 ) -> io::Result<Child> {
     if CLONE_REFUSED.load(Ordering::Relaxed) {
-        return spawn_by_library(path, arguments, environment, ends);
+        return spawn_by_library(path, arguments, environment, resident_limit, ends);
     }
     let argv: Vec<*const c_char> = arguments
         .iter()
@@ -177,6 +181,7 @@ pub(crate) fn spawn(
         stdin: ends.stdin.as_raw_fd(),
         stdout,
         stderr: ends.stderr.as_ref().map_or(stdout, AsRawFd::as_raw_fd),
+        resident_limit,
         error: 0,
     };
     match clone(&mut order) {
@@ -203,7 +208,7 @@ pub(crate) fn spawn(
             ) =>
         {
             CLONE_REFUSED.store(true, Ordering::Relaxed);
-            spawn_by_library(path, arguments, environment, ends)
+            spawn_by_library(path, arguments, environment, resident_limit, ends)
         }
         Err(error) => Err(error),
     }
@@ -217,6 +222,7 @@ struct Order {
     stdin: RawFd,
     stdout: RawFd,
     stderr: RawFd,
+    resident_limit: u64,
     error: c_int,
 }
 
@@ -264,6 +270,7 @@ extern "C" fn become_command(order: *mut c_void) -> c_int {
         libc::setpgid(0, 0);
         // If the watchdog is killed where it is not PID 1, its commands do not outlive it.
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        mark((*order).resident_limit);
         let is_wired = libc::dup2((*order).stdin, 0) == 0
             && libc::dup2((*order).stdout, 1) == 1
             && libc::dup2((*order).stderr, 2) == 2;
@@ -278,11 +285,23 @@ extern "C" fn become_command(order: *mut c_void) -> c_int {
     }
 }
 
+/// Sets the calling process's soft limit of the resident set and leaves the hard one open, so that a watchdog among the
+/// command's processes can do the same. Where that is refused, the marker in the environment has to do.
+fn mark(resident_limit: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: resident_limit,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: a plain system call wrapper that reads one structure.
+    unsafe { libc::prlimit(0, libc::RLIMIT_RSS, &raw const limit, ptr::null_mut()) };
+}
+
 /// The slower start where our clone is refused.
 fn spawn_by_library(
     path: &CStr,
     arguments: &[CString],
     environment: &Entries,
+    resident_limit: u64,
     ends: &ChildEnds,
 ) -> io::Result<Child> {
     let word = |word: &CString| OsStr::from_bytes(word.as_bytes()).to_owned();
@@ -308,6 +327,12 @@ fn spawn_by_library(
     // Dropping the library's handle neither ends nor reaps the process: both stay ours.
     let pid = Pid::from_raw(started.id().cast_signed())
         .ok_or_else(|| io::Error::other("no process id"))?;
+    // The library has no way to say this; what the command starts before it is set has only the marker.
+    let limit = Rlimit {
+        current: Some(resident_limit),
+        maximum: None,
+    };
+    let _ = prlimit(Some(pid), Resource::Rss, limit);
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
     Ok(Child {
         pid,
@@ -325,7 +350,7 @@ mod tests {
     use super::*;
     use rustix::pipe::{PipeFlags, pipe_with};
 
-    type Start = fn(&CStr, &[CString], &Entries, &ChildEnds) -> io::Result<Child>;
+    type Start = fn(&CStr, &[CString], &Entries, u64, &ChildEnds) -> io::Result<Child>;
 
     /// Runs a shell script by one of the two ways; its exit and what it wrote.
     fn run(start: Start, script: &str) -> io::Result<(Exit, String)> {
@@ -340,7 +365,7 @@ mod tests {
             stdout,
             stderr: None,
         };
-        let child = start(c"/bin/sh", &arguments, &environment, &ends)?;
+        let child = start(c"/bin/sh", &arguments, &environment, 1 << 62, &ends)?;
         drop(ends);
         let output = io::read_to_string(std::fs::File::from(reader))?;
         loop {
@@ -374,11 +399,25 @@ mod tests {
     }
 
     #[test]
+    fn the_resident_limit_is_set_and_can_be_raised_again() {
+        for start in [spawn as Start, spawn_by_library] {
+            // The library's start sets it a moment later.
+            let script =
+                "until test $(ulimit -m) != unlimited; do :; done; ulimit -m; ulimit -H -m";
+            assert_eq!(
+                run(start, script).unwrap().1,
+                format!("{}\nunlimited\n", (1_u64 << 62) / 1024)
+            );
+        }
+    }
+
+    #[test]
     fn a_program_that_is_not_there_is_an_error() {
         let by_clone: Start =
-            |_, words, environment, ends| spawn(c"/none", words, environment, ends);
-        let by_library: Start =
-            |_, words, environment, ends| spawn_by_library(c"/none", words, environment, ends);
+            |_, words, environment, mark, ends| spawn(c"/none", words, environment, mark, ends);
+        let by_library: Start = |_, words, environment, mark, ends| {
+            spawn_by_library(c"/none", words, environment, mark, ends)
+        };
         for start in [by_clone, by_library] {
             assert_eq!(
                 run(start, "").unwrap_err().raw_os_error(),

@@ -8,6 +8,7 @@
 )]
 
 pub mod client;
+pub mod place;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -21,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use client::{Answer, Request};
+use place::Inner;
 
 /// How long a test waits for something that must come.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -29,11 +31,13 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub struct Builder {
     command: Command,
     directory: PathBuf,
+    inner: Inner,
 }
 
 /// A running watchdog; ended when dropped.
 pub struct Watchdog {
     process: Child,
+    inner: Inner,
     address: SocketAddr,
     directory: PathBuf,
     log: Arc<Mutex<Vec<u8>>>,
@@ -49,10 +53,7 @@ pub fn function(fprocess: &str) -> Builder {
 
 /// A watchdog whose command is a shell script.
 pub fn script(script: &str) -> Builder {
-    let builder = bare();
-    let path = builder.directory.join("script.sh");
-    std::fs::write(&path, script).unwrap();
-    builder.env("fprocess", &format!("sh {}", path.display()))
+    bare().script(script)
 }
 
 /// A watchdog without any configuration but a lock directory of its own.
@@ -74,7 +75,11 @@ pub fn with_program(mut command: Command) -> Builder {
         .env("TMPDIR", &directory)
         .env("port", "0")
         .env("metrics_port", "off");
-    Builder { command, directory }
+    Builder {
+        command,
+        directory,
+        inner: Inner::Itself,
+    }
 }
 
 impl Builder {
@@ -82,6 +87,13 @@ impl Builder {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
+    }
+
+    /// Makes its command a shell script.
+    pub fn script(self, script: &str) -> Self {
+        let path = self.directory.join("script.sh");
+        std::fs::write(&path, script).unwrap();
+        self.env("fprocess", &format!("sh {}", path.display()))
     }
 
     /// Adds an argument.
@@ -109,6 +121,7 @@ impl Builder {
 
     /// The same; `None` if it ends instead.
     pub fn try_start(mut self) -> Option<Watchdog> {
+        self.inner.complete(&mut self.command);
         self.command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -135,6 +148,7 @@ impl Builder {
         eventually("the watchdog listens or ends", is_decided);
         Some(Watchdog {
             process,
+            inner: self.inner,
             address: SocketAddr::from(([127, 0, 0, 1], port?)),
             directory: self.directory.clone(),
             log,
@@ -145,9 +159,11 @@ impl Builder {
 }
 
 impl Watchdog {
-    /// Its process id.
+    /// Its process id, as seen from here.
     pub fn pid(&self) -> u32 {
-        self.process.id()
+        self.inner
+            .pid(self.process.id())
+            .expect("the watchdog lives")
     }
 
     /// A connection to it.
@@ -267,12 +283,7 @@ impl Watchdog {
 
     /// Sends a signal to the watchdog.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .arg(format!("-{name}"))
-            .arg(self.pid().to_string())
-            .status()
-            .unwrap();
-        assert!(status.success());
+        assert!(self.inner.signal(self.process.id(), name));
     }
 
     /// Waits for its exit, and says how long that took.
@@ -326,7 +337,7 @@ impl Drop for Watchdog {
     fn drop(&mut self) {
         // SIGINT lets it end its commands; a watchdog that does not obey is killed.
         if self.process.try_wait().unwrap().is_none() {
-            self.signal("INT");
+            self.inner.signal(self.process.id(), "INT");
             let until = Instant::now() + Duration::from_secs(3);
             while self.process.try_wait().unwrap().is_none() && Instant::now() < until {
                 std::thread::sleep(Duration::from_millis(5));
@@ -334,6 +345,7 @@ impl Drop for Watchdog {
             let _ = self.process.kill();
             let _ = self.process.wait();
         }
+        self.inner.remove();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
@@ -349,6 +361,18 @@ pub fn children(parent: i32) -> Vec<(i32, char)> {
         (fields.next()?.parse() == Ok(parent)).then_some((pid, state))
     })
     .collect()
+}
+
+/// The command lines of all processes that have this text in theirs; zombies have none.
+pub fn processes_with(text: &str) -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").unwrap();
+    entries
+        .filter_map(|entry| {
+            let line = std::fs::read(entry.unwrap().path().join("cmdline")).ok()?;
+            Some(String::from_utf8_lossy(&line).replace('\0', " "))
+        })
+        .filter(|line| line.contains(text))
+        .collect()
 }
 
 /// Whether a process is there and not a zombie.
@@ -407,7 +431,8 @@ pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
     eventually_or(condition, || what.to_owned());
 }
 
-fn eventually_or(mut condition: impl FnMut() -> bool, what: impl Fn() -> String) {
+/// The same, with words for what is wrong that are found when it is.
+pub fn eventually_or(mut condition: impl FnMut() -> bool, what: impl Fn() -> String) {
     let until = Instant::now() + PATIENCE;
     while !condition() {
         assert!(
