@@ -133,7 +133,7 @@ impl Activity {
 
     /// The call is one that counts.
     pub(crate) fn record(&self, record: Record) {
-        self.record.replace(Some(record));
+        *self.record.borrow_mut() = Some(record);
     }
 
     /// The head of the call's answer is known.
