@@ -47,10 +47,10 @@ pub(crate) async fn answer(
         "/_/health" => health(&watchdog, request.method(), false),
         "/_/ready" => ready(&watchdog, request.method()).await,
         _ => {
-            let mut record = Record::begin(&watchdog, &request);
+            connection.record(Record::begin(&watchdog, &request));
             let response = call(&watchdog, &connection, request).await;
-            record.answered(response.status());
-            response.map(|body| body.recorded(record))
+            connection.has_answer(response.status());
+            response
         }
     };
     if is_debugging {
