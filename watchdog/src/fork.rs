@@ -10,8 +10,8 @@ use hyper::HeaderMap;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use crate::activity::Activity;
 use crate::cgi::Entries;
-use crate::connection::Activity;
 use crate::exit::Exit;
 use crate::feed::{Feed, discard};
 use crate::limits::Limits;

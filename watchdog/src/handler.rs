@@ -9,26 +9,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, EXPECT, HeaderName, HeaderValue, TRAILER};
+use hyper::header::EXPECT;
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response};
 use tokio::time::Instant;
 
+use crate::activity::Activity;
 use crate::body::{Answer, Body};
 use crate::cgi::Dialect;
-use crate::connection::Activity;
-use crate::exit::Exit;
 use crate::feed::discard;
 use crate::fork::{Call, Progress, Run};
-use crate::health::Unwell;
 use crate::mode::Mode;
 use crate::refusal::Refusal;
-use crate::stream::{DURATION, Stream, duration_value};
+use crate::stream::Stream;
 use crate::watchdog::{Counted, Watchdog};
-use crate::{VERSION, cgi, content_type, files, proxy, report};
-
-/// Says which watchdog answers, on health and readiness.
-const IDENTITY: HeaderName = HeaderName::from_static("x-skep-watchdog");
+use crate::{cgi, files, outcome, probes, proxy, reply, report};
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -42,78 +37,14 @@ pub(crate) async fn answer(
         print_headers(&watchdog, "in", request.headers());
     }
     let response = match request.uri().path() {
-        "/_/health" => health(&watchdog, request.method(), false),
-        "/_/ready" => ready(&watchdog, request.method()).await,
+        "/_/health" => probes::health(&watchdog, request.method(), false),
+        "/_/ready" => probes::ready(&watchdog, request.method()).await,
         _ => call(&watchdog, &connection, request).await,
     };
     if is_debugging {
         print_headers(&watchdog, "out", response.headers());
     }
     Ok(response.map(|body| body.on(connection)))
-}
-
-fn health(watchdog: &Watchdog, method: &Method, is_readiness: bool) -> Response<Body> {
-    let limit = watchdog
-        .config
-        .max_in_flight
-        .filter(|limit| is_readiness && watchdog.calls.count() >= limit.get());
-    let mut response = if method != Method::GET {
-        Refusal::HealthMethod.response()
-    } else {
-        match (watchdog.health.check(), limit) {
-            (Ok(()), None) => plain(StatusCode::OK, "OK"),
-            (Ok(()), Some(_)) => plain(
-                StatusCode::TOO_MANY_REQUESTS,
-                "as many calls as max_inflight allows are being served\n",
-            ),
-            (Err(Unwell::Draining), _) => plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-            (Err(Unwell::NoLockFile), _) => plain(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the lock file is missing\n",
-            ),
-        }
-    };
-    response
-        .headers_mut()
-        .insert(IDENTITY, HeaderValue::from_static(VERSION));
-    response
-}
-
-/// Health, and whether the function's own server takes calls.
-async fn ready(watchdog: &Arc<Watchdog>, method: &Method) -> Response<Body> {
-    let own = health(watchdog, method, true);
-    let Some(service) = watchdog
-        .service
-        .as_ref()
-        .filter(|_| own.status() == StatusCode::OK)
-    else {
-        return own;
-    };
-    let mut response = if let Some(seconds) = service.retry_after() {
-        Refusal::NotUp { seconds }.response()
-    } else if service.is_idle() {
-        return own;
-    } else if let Some(path) = &watchdog.config.ready_path {
-        proxy::probe(watchdog, service, path)
-            .await
-            .unwrap_or_else(|| Refusal::NotUp { seconds: 1 }.response())
-    } else {
-        return own;
-    };
-    response
-        .headers_mut()
-        .insert(IDENTITY, HeaderValue::from_static(VERSION));
-    response
-}
-
-fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
-    let mut response = Response::new(Body::whole(text));
-    *response.status_mut() = status;
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    response
 }
 
 /// The story of a call: admitted → started → fed and read until it is over, fails, or its answer has to begin.
@@ -144,7 +75,7 @@ async fn call(
             Err((refusal, Some(body))) => refuse(watchdog, &refusal, &head, body),
             Err((refusal, None)) => {
                 report::refused(watchdog, &refusal.sentence());
-                refusal.response()
+                reply::refused(&refusal)
             }
         };
     }
@@ -154,14 +85,14 @@ async fn call(
     };
     let held = watchdog.config.held_output;
     match poll_fn(|cx| run.poll(cx, held)).await {
-        Ok(Progress::Over(exit)) => over(run, exit, &head.headers),
+        Ok(Progress::Over(exit)) => outcome::over(run, exit, &head.headers),
         // More output than is held back: the answer begins, and hopes for the best.
-        Ok(Progress::Full) => stream(run, &head.headers, Stream::new),
+        Ok(Progress::Full) => outcome::stream(run, &head.headers, Stream::new),
         Err(refusal) => {
             report::failed(&run, 0, &refusal.sentence());
             // Dropping the run ends it. This happens after the answer has been written: the client comes first.
             tokio::task::spawn_local(async move { drop(run) });
-            refusal.response()
+            reply::refused(&refusal)
         }
     }
 }
@@ -217,65 +148,7 @@ fn refuse(watchdog: &Watchdog, refusal: &Refusal, head: &Parts, body: Incoming) 
             .and_then(|limit| Instant::now().checked_add(limit));
         discard(body, until);
     }
-    refusal.response()
-}
-
-/// The run is over and all its output is there: the status is exact.
-fn over(mut run: Run, exit: Exit, headers: &HeaderMap) -> Response<Body> {
-    let mode = run.watchdog().config.mode;
-    if mode == Mode::Streaming && !run.output().is_empty() && exit != Exit::Status(0) {
-        // The first byte commits, even if the failure was seen together with it: the client must not find one answer
-        // today and another one tomorrow.
-        return stream(run, headers, |run| Stream::ended(run, exit));
-    }
-    let output = run.take_output();
-    match exit {
-        Exit::Status(0) => {
-            report::succeeded(&run, output.len());
-            let kind = content_type::choose(
-                run.watchdog().config.content_type.as_ref(),
-                headers,
-                &output,
-            );
-            let mut response = Response::new(Body::whole(output));
-            response.headers_mut().insert(CONTENT_TYPE, kind);
-            response
-                .headers_mut()
-                .insert(DURATION, duration_value(&run));
-            response
-        }
-        Exit::Status(_) | Exit::Signal(_) => {
-            let reason = exit.to_string();
-            report::failed(&run, output.len(), &reason);
-            let mut response = plain(StatusCode::INTERNAL_SERVER_ERROR, "");
-            let shown = if mode == Mode::Serializing {
-                &[]
-            } else {
-                &output[..]
-            };
-            *response.body_mut() = Body::whole([reason.as_bytes(), b"\n", shown].concat());
-            response
-        }
-        Exit::Unknown => {
-            report::failed(&run, output.len(), &exit.to_string());
-            Refusal::ExitUnknown.response()
-        }
-    }
-}
-
-/// The answer begins before the end of the run is known.
-fn stream(run: Run, headers: &HeaderMap, stream: impl FnOnce(Run) -> Stream) -> Response<Body> {
-    let kind = content_type::choose(
-        run.watchdog().config.content_type.as_ref(),
-        headers,
-        run.output(),
-    );
-    let mut response = Response::new(Body::streamed(stream(run)));
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
-        .headers_mut()
-        .insert(TRAILER, HeaderValue::from(DURATION));
-    response
+    reply::refused(refusal)
 }
 
 fn print_headers(watchdog: &Watchdog, direction: &str, headers: &HeaderMap) {

@@ -6,6 +6,7 @@
 //!
 //! The library exists because the gateway offers the same program as `skep watchdog`.
 
+mod activity;
 mod body;
 mod cgi;
 mod command;
@@ -29,12 +30,15 @@ mod listing;
 mod logs;
 mod marshal;
 mod mode;
+mod outcome;
 mod pipes;
+mod probes;
 mod process;
 mod proxy;
 mod range;
 mod reaper;
 mod refusal;
+mod reply;
 mod report;
 mod runs;
 mod service;

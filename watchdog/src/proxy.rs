@@ -12,8 +12,8 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Uri, Version};
 use tokio::time::Instant;
 
+use crate::activity::Activity;
 use crate::body::Body;
-use crate::connection::Activity;
 use crate::download::Download;
 use crate::duration;
 use crate::fork::Call;

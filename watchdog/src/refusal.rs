@@ -1,20 +1,14 @@
-//! Every answer that the watchdog gives in the command's place: status, sentence, headers.
+//! Why a call has no answer from its command: each reason with its status and its sentence.
 
 use std::time::Duration;
 
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use hyper::{Response, StatusCode};
+use hyper::StatusCode;
+use hyper::header::HeaderName;
 
-use crate::body::Body;
 use crate::duration::show;
-
-/// Marks answers that do not come from the function.
-pub(crate) const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
 
 /// Says that the call was not accepted, so that the gateway may try it elsewhere.
 pub(crate) const NOT_ACCEPTED: HeaderName = HeaderName::from_static("x-skep-not-accepted");
-
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// Why a call has no answer from its command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,38 +92,6 @@ impl Refusal {
             Self::ExitUnknown => "the command's exit status is unknown: another process took it".to_owned(),
         }
     }
-
-    /// The whole answer.
-    pub(crate) fn response(&self) -> Response<Body> {
-        let mut response = Response::new(Body::whole(self.sentence() + "\n"));
-        *response.status_mut() = self.status();
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, TEXT);
-        headers.insert(INTERNAL, HeaderValue::from_static("fwatchdog"));
-        match self {
-            Self::Draining => {
-                headers.insert(NOT_ACCEPTED, HeaderValue::from_static("draining"));
-                headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Self::Busy { .. } => {
-                headers.insert(NOT_ACCEPTED, HeaderValue::from_static("busy"));
-                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            Self::NotUp { seconds } => {
-                headers.insert(RETRY_AFTER, HeaderValue::from(*seconds));
-            }
-            Self::Method => drop(headers.insert(
-                ALLOW,
-                HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE"),
-            )),
-            Self::HealthMethod => drop(headers.insert(ALLOW, HeaderValue::from_static("GET"))),
-            Self::FileMethod => {
-                headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            }
-            _ => {}
-        }
-        response
-    }
 }
 
 #[cfg(test)]
@@ -167,14 +129,5 @@ mod tests {
                 "{sentence}"
             );
         }
-    }
-
-    #[test]
-    fn only_calls_that_were_not_accepted_say_so() {
-        let header = |refusal: Refusal| refusal.response().headers().get(NOT_ACCEPTED).cloned();
-        assert_eq!(header(Refusal::Draining).unwrap(), "draining");
-        assert_eq!(header(Refusal::Busy { limit: 1 }).unwrap(), "busy");
-        assert_eq!(header(Refusal::Method), None);
-        assert_eq!(header(Refusal::ExitUnknown), None);
     }
 }
