@@ -51,6 +51,14 @@ pub(crate) struct Config {
     pub(crate) held_output: usize,
     /// stdin as a JSON object.
     pub(crate) marshal_request: bool,
+    /// Children that are started ahead of their calls; 0 is none.
+    pub(crate) prefork: usize,
+    /// After this long without a call none is kept waiting; `None` is never.
+    pub(crate) prefork_idle: Option<Duration>,
+    /// Processor time of each process of a run.
+    pub(crate) max_cpu_seconds: Option<u64>,
+    /// Descriptors that each process of a run may have open.
+    pub(crate) max_open_files: Option<u64>,
     /// Output copied to our stdout.
     pub(crate) write_debug: bool,
     /// Lines of a command's output get the time and the name of their stream.
@@ -110,6 +118,10 @@ pub(crate) fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Config, Ve
             0
         }),
         marshal_request: is_classic && reader.flag("marshal_request", false),
+        prefork: reader.prefork(mode),
+        prefork_idle: limit(reader.duration("prefork_idle", Duration::ZERO)),
+        max_cpu_seconds: reader.per_run_limit(mode, "max_cpu_seconds"),
+        max_open_files: reader.per_run_limit(mode, "max_open_files"),
         write_debug: is_classic && reader.flag("write_debug", false),
         prefix_logs: !is_classic && reader.go_flag("prefix_logs", true),
         debug_headers: reader.flag("debug_headers", false),

@@ -17,13 +17,15 @@ use tokio::time::Instant;
 use crate::activity::Activity;
 use crate::body::{Answer, Body};
 use crate::cgi::Dialect;
+use crate::config::Config;
 use crate::feed::discard;
 use crate::fork::{Call, Progress, Run};
 use crate::mode::Mode;
 use crate::refusal::Refusal;
 use crate::stream::Stream;
+use crate::strings::Strings;
 use crate::watchdog::{Counted, Watchdog};
-use crate::{cgi, files, outcome, probes, proxy, reply, report};
+use crate::{cgi, files, fork, outcome, probes, proxy, reply, report};
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -56,12 +58,12 @@ async fn call(
     let (head, body) = request.into_parts();
     let slot = match admit(watchdog, &head) {
         Ok(slot) => slot,
-        Err(refusal) => return refuse(watchdog, &refusal, &head, body),
+        Err(refusal) => return refuse(watchdog, &refusal, &head, Some(body)),
     };
     if watchdog.config.mode == Mode::Static {
         return match files::answer(&watchdog.config.static_path, &head, slot) {
             Ok(response) => response,
-            Err(refusal) => refuse(watchdog, &refusal, &head, body),
+            Err(refusal) => refuse(watchdog, &refusal, &head, Some(body)),
         };
     }
     let call = Call {
@@ -72,11 +74,7 @@ async fn call(
     if let Some(service) = &watchdog.service {
         return match Box::pin(proxy::call(call, service, &head, body)).await {
             Ok(response) => response,
-            Err((refusal, Some(body))) => refuse(watchdog, &refusal, &head, body),
-            Err((refusal, None)) => {
-                report::refused(watchdog, &refusal.sentence());
-                reply::refused(&refusal)
-            }
+            Err((refusal, body)) => refuse(watchdog, &refusal, &head, body),
         };
     }
     let mut run = match start(call, &head, body) {
@@ -122,26 +120,44 @@ fn admit(watchdog: &Watchdog, head: &Parts) -> Result<Counted, Refusal> {
     Ok(slot)
 }
 
-fn start(call: Call, head: &Parts, body: Incoming) -> Result<Run, (Refusal, Incoming)> {
+fn start(call: Call, head: &Parts, body: Incoming) -> Result<Run, (Refusal, Option<Incoming>)> {
     report::starting(&call.watchdog);
-    let watchdog = Arc::clone(&call.watchdog);
-    let environment = |marker: &str| {
-        let dialect = if watchdog.config.mode == Mode::Classic {
-            Dialect::Classic
-        } else {
-            Dialect::HeadOnly
-        };
-        let described = watchdog.config.cgi_headers.then_some((head, dialect));
-        let too_long = |cgi::TooLong(variable)| Refusal::HeadTooLarge { variable };
-        cgi::environment(&watchdog.inherited, marker, described).map_err(too_long)
+    let described = match describe(&call.watchdog.config, head) {
+        Ok(described) => described,
+        Err(refusal) => return Err((refusal, Some(body))),
     };
-    Run::start(call, environment, &head.headers, body)
+    let request = fork::Request {
+        headers: &head.headers,
+        described,
+        arguments: None,
+        body: Some(body),
+    };
+    Run::start(call, request)
 }
 
-fn refuse(watchdog: &Watchdog, refusal: &Refusal, head: &Parts, body: Incoming) -> Response<Body> {
+/// What the command gets of the request's head.
+fn describe(config: &Config, head: &Parts) -> Result<Strings, Refusal> {
+    if !config.cgi_headers {
+        return Ok(Strings::default());
+    }
+    let dialect = if config.mode == Mode::Classic {
+        Dialect::Classic
+    } else {
+        Dialect::HeadOnly
+    };
+    let too_long = |cgi::TooLong(variable)| Refusal::HeadTooLarge { variable };
+    cgi::describe(head, dialect).map_err(too_long)
+}
+
+fn refuse(
+    watchdog: &Watchdog,
+    refusal: &Refusal,
+    head: &Parts,
+    body: Option<Incoming>,
+) -> Response<Body> {
     report::refused(watchdog, &refusal.sentence());
     // A client that waits for "100 Continue" has not sent its body and now will not.
-    if !head.headers.contains_key(EXPECT) {
+    if let Some(body) = body.filter(|_| !head.headers.contains_key(EXPECT)) {
         let until = watchdog
             .config
             .read_timeout

@@ -7,6 +7,7 @@
 //! The library exists because the gateway offers the same program as `skep watchdog`.
 
 mod activity;
+mod backoff;
 mod body;
 mod cgi;
 mod command;
@@ -19,10 +20,12 @@ mod excerpt;
 mod exit;
 mod feed;
 mod files;
+mod filler;
 mod fork;
 mod handler;
 mod health;
 mod hops;
+mod json;
 mod lifecycle;
 mod limits;
 mod listener;
@@ -30,11 +33,14 @@ mod listing;
 mod logs;
 mod marshal;
 mod mode;
+mod note;
 mod outcome;
 mod pipes;
+mod pool;
 mod probes;
 mod process;
 mod proxy;
+mod quota;
 mod range;
 mod reaper;
 mod refusal;
@@ -48,7 +54,10 @@ mod socket;
     reason = "the start of a process by clone(2); the safety argument stands in the module"
 )]
 mod spawn;
+mod start;
 mod stream;
+mod strings;
+mod timing;
 mod tree;
 mod tunnel;
 mod upload;

@@ -1,6 +1,6 @@
 //! From a run to its answer: whole and with an exact status when it is over, else begun and streamed.
 
-use hyper::header::{CONTENT_TYPE, HeaderValue, TRAILER};
+use hyper::header::{CONTENT_TYPE, TRAILER};
 use hyper::{HeaderMap, Response, StatusCode};
 
 use crate::body::Body;
@@ -8,7 +8,8 @@ use crate::exit::Exit;
 use crate::fork::Run;
 use crate::mode::Mode;
 use crate::refusal::Refusal;
-use crate::stream::{DURATION, Stream, duration_value};
+use crate::stream::Stream;
+use crate::timing::TRAILERS;
 use crate::{content_type, reply, report};
 
 /// The run is over and all its output is there: the status is exact.
@@ -30,12 +31,10 @@ pub(crate) fn over(mut run: Run, exit: Exit, headers: &HeaderMap) -> Response<Bo
             );
             let mut response = Response::new(Body::whole(output));
             response.headers_mut().insert(CONTENT_TYPE, kind);
-            response
-                .headers_mut()
-                .insert(DURATION, duration_value(&run));
+            response.headers_mut().extend(run.timing().fields());
             response
         }
-        Exit::Status(_) | Exit::Signal(_) => {
+        Exit::Status(_) | Exit::Signal(_) | Exit::CpuLimit { .. } => {
             let reason = exit.to_string();
             report::failed(&run, output.len(), &reason);
             let mut response = reply::text(StatusCode::INTERNAL_SERVER_ERROR, "");
@@ -45,6 +44,9 @@ pub(crate) fn over(mut run: Run, exit: Exit, headers: &HeaderMap) -> Response<Bo
                 &output[..]
             };
             *response.body_mut() = Body::whole([reason.as_bytes(), b"\n", shown].concat());
+            // The contract has no duration here.
+            let [_, (name, parts)] = run.timing().fields();
+            response.headers_mut().insert(name, parts);
             response
         }
         Exit::Unknown => {
@@ -67,8 +69,6 @@ pub(crate) fn stream(
     );
     let mut response = Response::new(Body::streamed(stream(run)));
     response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
-        .headers_mut()
-        .insert(TRAILER, HeaderValue::from(DURATION));
+    response.headers_mut().insert(TRAILER, TRAILERS);
     response
 }

@@ -15,17 +15,16 @@ use tokio::time::Instant;
 use crate::activity::Activity;
 use crate::body::Body;
 use crate::download::Download;
-use crate::duration;
 use crate::fork::Call;
 use crate::hops;
 use crate::limits::{Limit, Limits};
 use crate::refusal::Refusal;
 use crate::service::Service;
-use crate::stream::DURATION;
 use crate::tunnel::Tunnel;
 use crate::upload::{Progress, Upload};
 use crate::upstream::Link;
 use crate::watchdog::Watchdog;
+use crate::{duration, timing};
 
 /// A caller's own limit, shorter than ours.
 const TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
@@ -76,10 +75,10 @@ pub(crate) async fn call(
         .and_then(|done| done)
         .map_err(|refusal| (refusal, None))?;
     let mut response = finish(response, link, is_upgrade, call);
-    let seconds = duration::seconds(began.elapsed());
-    if let Ok(seconds) = HeaderValue::try_from(seconds) {
-        response.headers_mut().insert(DURATION, seconds);
-    }
+    let [(duration, seconds), (server_timing, parts)] = timing::head_only(began.elapsed());
+    response.headers_mut().insert(duration, seconds);
+    // The function may have told its own.
+    response.headers_mut().append(server_timing, parts);
     Ok(response)
 }
 

@@ -11,7 +11,7 @@ pub(crate) fn starting(watchdog: &Watchdog) {
 
 /// A run has ended well.
 pub(crate) fn succeeded(run: &Run, written: usize) {
-    let seconds = seconds(run.duration());
+    let seconds = seconds(run.timing().elapsed());
     if run.watchdog().config.write_debug {
         run.watchdog()
             .log
@@ -25,7 +25,7 @@ pub(crate) fn succeeded(run: &Run, written: usize) {
 
 /// A run has failed or was ended.
 pub(crate) fn failed(run: &Run, written: usize, reason: &str) {
-    let seconds = seconds(run.duration());
+    let seconds = seconds(run.timing().elapsed());
     run.watchdog().log.line(format_args!(
         "Failed: {reason} - wrote {written} bytes - Duration: {seconds}s"
     ));

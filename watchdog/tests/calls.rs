@@ -197,14 +197,17 @@ fn a_file_that_cannot_be_executed_is_a_500_that_names_it() {
 }
 
 #[test]
-fn output_beyond_the_buffer_is_streamed_with_the_duration_as_a_trailer() {
+fn output_beyond_the_buffer_is_streamed_with_the_timings_as_trailers() {
     let watchdog = script("head -c 70000 /dev/zero").start();
     let answer = watchdog.call(&Request::get("/").header("TE", "trailers"));
     assert_eq!(
         (answer.status, answer.body.len(), answer.is_whole),
         (200, 70_000, true)
     );
-    assert_eq!(answer.header("trailer"), "x-duration-seconds");
+    assert_eq!(
+        answer.header("trailer"),
+        "x-duration-seconds, server-timing"
+    );
     assert!(
         answer.trailers["x-duration-seconds"]
             .parse::<f64>()
@@ -213,6 +216,10 @@ fn output_beyond_the_buffer_is_streamed_with_the_duration_as_a_trailer() {
         "{:?}",
         answer.trailers
     );
+    let timing = &answer.trailers["server-timing"];
+    for part in ["spawn;dur=", "first-byte;dur=", "total;dur="] {
+        assert!(timing.contains(part), "{timing}");
+    }
 }
 
 #[test]

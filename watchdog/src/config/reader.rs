@@ -29,6 +29,14 @@ const HTTP_ONLY: [&str; 6] = [
     "ready_path",
 ];
 
+/// What only the modes with one process per request know.
+const RUNS_ONLY: [&str; 4] = [
+    "prefork",
+    "prefork_idle",
+    "max_cpu_seconds",
+    "max_open_files",
+];
+
 /// Takes values one by one and keeps what is to be said of them.
 pub(super) struct Reader<L> {
     lookup: L,
@@ -143,18 +151,15 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             ));
             return Mode::Classic;
         };
-        let others = [
-            (&CLASSIC_ONLY[..], Mode::Classic),
-            (&HTTP_ONLY[..], Mode::Http),
-            (&["static_path"][..], Mode::Static),
+        let groups = [
+            (&CLASSIC_ONLY[..], mode == Mode::Classic),
+            (&["prefix_logs"][..], mode != Mode::Classic),
+            (&HTTP_ONLY[..], mode == Mode::Http),
+            (&["static_path"][..], mode == Mode::Static),
+            (&RUNS_ONLY[..], mode.has_runs()),
         ];
-        if let Some(value) = self.value("prefix_logs").filter(|_| mode == Mode::Classic) {
-            self.warnings.push(format!(
-                "warning: prefix_logs={value} is not used in mode=classic"
-            ));
-        }
-        for (names, owner) in others {
-            for unused in names.iter().filter(|_| mode != owner) {
+        for (names, is_used) in groups {
+            for unused in names.iter().filter(|_| !is_used) {
                 if let Some(value) = self.value(unused) {
                     self.warnings.push(format!(
                         "warning: {unused}={value} is not used in mode={name}"
@@ -163,6 +168,22 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             }
         }
         mode
+    }
+
+    /// More than a byte counts would be a mistake of the writer.
+    pub(super) fn prefork(&mut self, mode: Mode) -> usize {
+        if !mode.has_runs() {
+            return 0;
+        }
+        self.number::<u8>("prefork", 0).into()
+    }
+
+    /// A limit of each process; 0 is none.
+    pub(super) fn per_run_limit(&mut self, mode: Mode, name: &str) -> Option<u64> {
+        if !mode.has_runs() {
+            return None;
+        }
+        Some(self.number(name, 0)).filter(|limit| *limit > 0)
     }
 
     pub(super) fn upstream(&mut self, mode: Mode) -> Option<Upstream> {

@@ -46,10 +46,19 @@ pub fn function(fprocess: &str) -> Builder {
 
 /// A watchdog whose command is a shell script.
 pub fn script(script: &str) -> Builder {
+    interpreted("sh", script)
+}
+
+/// A watchdog whose command is a program in Python.
+pub fn python(program: &str) -> Builder {
+    interpreted("python3", program)
+}
+
+fn interpreted(interpreter: &str, text: &str) -> Builder {
     let builder = bare();
-    let path = builder.directory.join("script.sh");
-    std::fs::write(&path, script).unwrap();
-    builder.env("fprocess", &format!("sh {}", path.display()))
+    let path = builder.directory().join("script");
+    std::fs::write(&path, text).unwrap();
+    builder.env("fprocess", &format!("{interpreter} {}", path.display()))
 }
 
 /// A watchdog without any configuration but a lock directory of its own.
@@ -278,6 +287,12 @@ pub fn is_alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')')
         .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+/// Kills one process.
+pub fn kill(pid: &str) {
+    let status = Command::new("kill").args(["-KILL", pid]).status().unwrap();
+    assert!(status.success());
 }
 
 /// A watchdog on a listener that it was given, as the gateway starts it; to be ended with `abandon`.
