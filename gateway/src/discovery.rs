@@ -23,8 +23,8 @@ const STUCK_PAUSE: Duration = Duration::from_millis(250);
 const STUCK_AFTER: Duration = Duration::from_secs(30);
 /// The pause after a listing that failed: soon enough to be back within two seconds.
 const FAILED_PAUSE: Duration = Duration::from_millis(500);
-/// The least pause between two listings, whatever the hints say.
-const LEAST_PAUSE: Duration = Duration::from_millis(20);
+/// The least pause between two listings, whatever the hints say: at most 25 listings a second.
+const LEAST_PAUSE: Duration = Duration::from_millis(40);
 
 /// Somebody who knows which functions there are.
 pub trait Provider: Send + Sync + 'static {
@@ -114,7 +114,8 @@ impl<P: Provider> Discovery<P> {
         loop {
             let began = Instant::now();
             let listed = self.provider.list().await;
-            self.metrics.listed(began.elapsed(), listed.is_ok());
+            let took = began.elapsed();
+            self.metrics.listed(took, listed.is_ok());
             let pause = match listed {
                 Ok(listing) => {
                     let settled = listing.settled;
@@ -131,9 +132,10 @@ impl<P: Provider> Discovery<P> {
                     FAILED_PAUSE
                 }
             };
-            tokio::time::sleep(LEAST_PAUSE).await;
+            let rest = rest(took);
+            tokio::time::sleep(rest).await;
             tokio::select! {
-                () = tokio::time::sleep(pause.saturating_sub(LEAST_PAUSE)) => {}
+                () = tokio::time::sleep(pause.saturating_sub(rest)) => {}
                 () = self.provider.changed() => {}
                 () = self.nudge.notified() => {}
             }
@@ -162,9 +164,21 @@ fn pause(changing_for: Option<Duration>) -> Duration {
     }
 }
 
+/// How long to let the provider rest after a listing that took so long, though hints wait: while a thousand things change at
+/// once, no more than about half of its time goes to listings (docs/decisions/0014). Pure.
+fn rest(took: Duration) -> Duration {
+    took.clamp(LEAST_PAUSE, CHANGING_PAUSE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rests_as_long_as_a_listing_took_but_never_so_long_that_a_change_comes_late() {
+        let rested = [1, 70, 5000].map(|ms| rest(Duration::from_millis(ms)).as_millis());
+        assert_eq!(rested, [40, 70, 100]);
+    }
 
     #[test]
     fn looks_often_while_things_change_and_never_slower_than_promised() {

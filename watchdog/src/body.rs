@@ -12,6 +12,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use crate::activity::Activity;
 use crate::download::Download;
 use crate::excerpt::Excerpt;
+use crate::record::Record;
 use crate::stream::Stream;
 
 /// A response body; while it lives, its connection is in a call.
@@ -19,6 +20,8 @@ use crate::stream::Stream;
 pub(crate) struct Body {
     content: Content,
     call: Option<Rc<Activity>>,
+    /// What is kept of the call; not of a question after the health.
+    record: Option<Record>,
 }
 
 #[derive(Debug)]
@@ -32,34 +35,36 @@ enum Content {
 impl Body {
     /// A body that is complete already.
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self {
-            content: Content::Whole(bytes.into()),
-            call: None,
-        }
+        Self::of(Content::Whole(bytes.into()))
     }
 
     /// A body that a run is still writing.
     pub(crate) fn streamed(stream: Stream) -> Self {
-        Self {
-            content: Content::Streamed(Box::new(stream)),
-            call: None,
-        }
+        Self::of(Content::Streamed(Box::new(stream)))
     }
 
     /// A body that the function's own server is sending.
     pub(crate) fn proxied(download: Download) -> Self {
-        Self {
-            content: Content::Proxied(Box::new(download)),
-            call: None,
-        }
+        Self::of(Content::Proxied(Box::new(download)))
     }
 
     /// A body that lies in a file.
     pub(crate) fn file(excerpt: Excerpt) -> Self {
+        Self::of(Content::File(Box::new(excerpt)))
+    }
+
+    fn of(content: Content) -> Self {
         Self {
-            content: Content::File(Box::new(excerpt)),
+            content,
             call: None,
+            record: None,
         }
+    }
+
+    /// The call is over when the body is.
+    pub(crate) fn recorded(mut self, record: Record) -> Self {
+        self.record = Some(record);
+        self
     }
 
     /// Ties the body to its connection, which is idle again once the body is gone.
@@ -85,13 +90,17 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match &mut self.content {
+        let next = match &mut self.content {
             Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Content::Streamed(stream) => stream.poll_frame(cx),
             Content::Proxied(download) => download.poll_frame(cx),
             Content::File(excerpt) => Poll::Ready(excerpt.next()),
+        };
+        if let (Poll::Ready(Some(Ok(frame))), Some(record)) = (&next, &mut self.record) {
+            record.written(frame.data_ref().map_or(0, Bytes::len));
         }
+        next
     }
 
     fn is_end_stream(&self) -> bool {

@@ -63,12 +63,18 @@ pub(crate) struct Config {
     pub(crate) write_debug: bool,
     /// Lines of a command's output get the time and the name of their stream.
     pub(crate) prefix_logs: bool,
+    /// A line of a command's output that is longer is passed on in pieces.
+    pub(crate) longest_line: usize,
+    /// The caller's name for a call stands in the call's log line.
+    pub(crate) log_call_id: bool,
     /// Headers printed to our stdout.
     pub(crate) debug_headers: bool,
     /// Lock file wanted.
     pub(crate) lock_file: bool,
     /// Port to listen on, 0 for any.
     pub(crate) port: u16,
+    /// Port of the metrics, 0 for any; `None` is off.
+    pub(crate) metrics_port: Option<u16>,
     /// Serving threads, at most.
     pub(crate) workers: usize,
     /// The listener is file descriptor 0 and stdout is the lifeline.
@@ -124,9 +130,12 @@ pub(crate) fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Config, Ve
         max_open_files: reader.per_run_limit(mode, "max_open_files"),
         write_debug: is_classic && reader.flag("write_debug", false),
         prefix_logs: !is_classic && reader.go_flag("prefix_logs", true),
+        longest_line: reader.longest_line(),
+        log_call_id: !is_classic && reader.go_flag("log_callid", false),
         debug_headers: reader.flag("debug_headers", false),
         lock_file: !reader.switch(mode, "suppress_lock"),
         port: reader.number("port", 8080),
+        metrics_port: reader.metrics_port(),
         workers: reader.workers(),
         inherit_listener: reader.inherit(),
         warnings: Vec::new(),

@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::backoff::Backoff;
 use crate::cgi;
 use crate::duration::show;
+use crate::metrics::Kill;
 use crate::pool::{Pool, Waiting, Want};
 use crate::strings::Strings;
 use crate::watchdog::Watchdog;
@@ -67,11 +68,20 @@ impl<'a> Filler<'a> {
                     self.fill(missing);
                     self.paused_until.into_iter().chain(idle_at).min()
                 }
-                Want::None => {
+                Want::Idle => {
+                    let waiting = self.pool.remove(|_| true);
+                    for _ in &waiting {
+                        self.watchdog.metrics.killed(Kill::PreforkIdle);
+                    }
+                    self.dismiss(waiting);
+                    None
+                }
+                Want::Stop => {
                     self.dismiss(self.pool.remove(|_| true));
                     None
                 }
             };
+            self.watchdog.metrics.pool_has(self.pool.waiting());
             self.sleep(wake_at);
         }
     }
@@ -146,12 +156,17 @@ impl<'a> Filler<'a> {
         let id = orders.runs.begin();
         let marker = orders.runs.marker(id);
         let environment = cgi::environment(inherited, &marker, &Strings::default());
-        match setup.start(command, command.arguments(), &environment) {
-            Ok(started) => Ok(Waiting {
-                id: orders.runs.wait(id, started.child.pid()),
-                started,
-                since: Instant::now(),
-            }),
+        let began = Instant::now();
+        let mark = orders.runs.limit(id);
+        match setup.start(command, command.arguments(), &environment, mark) {
+            Ok(started) => {
+                self.watchdog.metrics.process_started(began.elapsed());
+                Ok(Waiting {
+                    id: orders.runs.wait(id),
+                    started,
+                    since: Instant::now(),
+                })
+            }
             Err(error) => {
                 orders.runs.end(id);
                 Err(error)

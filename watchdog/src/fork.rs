@@ -15,7 +15,8 @@ use crate::cgi;
 use crate::exit::Exit;
 use crate::feed::{Feed, discard};
 use crate::limits::Limits;
-use crate::logs::Lines;
+use crate::lines::Lines;
+use crate::metrics::Kill;
 use crate::note::Note;
 use crate::pipes::{Found, Reader};
 use crate::refusal::Refusal;
@@ -49,6 +50,8 @@ pub(crate) struct Run {
     stderr: Option<Reader>,
     stderr_lines: Lines,
     limits: Limits,
+    /// Why it is ended, if it is dropped before its command has exited.
+    kill: Kill,
     timing: Timing,
     /// `None` when it is written, or there is none.
     note: Option<Note>,
@@ -114,8 +117,12 @@ impl Run {
         };
         let config = &watchdog.config;
         let started = Instant::now();
+        if watchdog.pool.is_some() {
+            watchdog.metrics.call_waited(started - began);
+        }
         let limits = Limits::new(started, config);
-        let stderr_lines = Lines::of(config.prefix_logs.then_some("stderr"));
+        let prefix = config.prefix_logs.then_some("stderr");
+        let stderr_lines = Lines::of(prefix, config.longest_line);
         let feed = match request.body {
             None => Feed::empty(pipes.stdin),
             Some(body) if config.marshal_request => {
@@ -136,6 +143,7 @@ impl Run {
             stderr,
             stderr_lines,
             limits,
+            kill: Kill::ClientGone,
             timing: Timing::new(began, started, is_ahead),
             note,
             output: Vec::new(),
@@ -159,6 +167,7 @@ impl Run {
                 self.note = None;
             }
             if let Poll::Ready(Err(error)) = self.feed.poll(cx) {
+                self.kill = Kill::BodyBroken;
                 return Poll::Ready(Err(Refusal::BodyBroken {
                     error: describe(&error),
                 }));
@@ -247,6 +256,9 @@ impl Run {
     fn has_exited(&mut self, exit: Exit) {
         self.child = None;
         self.note = None;
+        if matches!(exit, Exit::CpuLimit { .. }) {
+            self.watchdog.metrics.killed(Kill::CpuLimit);
+        }
         self.exit = Some(exit);
         self.remaining = self.stdout.as_ref().map_or(0, Reader::waiting);
         if let Some(stderr) = self.stderr.take() {
@@ -262,12 +274,13 @@ impl Run {
     }
 
     /// The connection's timer sees to it that this is called in time.
-    fn check_limits(&self) -> Poll<Result<Progress, Refusal>> {
+    fn check_limits(&mut self) -> Poll<Result<Progress, Refusal>> {
         let first = self.limits.first(self.feed.has_whole_body());
         self.connection.set_call_limit(first.map(|(at, _)| at));
         match first {
             Some((at, limit)) if Instant::now() >= at => {
                 self.connection.set_call_limit(None);
+                self.kill = limit.kill();
                 Poll::Ready(Err(limit.refusal(&self.watchdog.config)))
             }
             _ => Poll::Pending,
@@ -299,6 +312,7 @@ impl Drop for Run {
     /// Nobody waits for the answer any more: the run is ended with its whole tree.
     fn drop(&mut self) {
         if let Some(child) = self.child.take() {
+            self.watchdog.metrics.killed(self.kill);
             self.watchdog.orders.end_tree(self.id, child, None);
         }
     }
@@ -311,8 +325,15 @@ fn start(watchdog: &Watchdog, request: &Request<'_>) -> Result<(RunId, Started),
     let environment = cgi::environment(&watchdog.inherited, &runs.marker(id), &request.described);
     let command = &watchdog.command;
     let arguments = request.arguments.as_ref().unwrap_or(command.arguments());
-    match watchdog.setup.start(command, arguments, &environment) {
-        Ok(started) => Ok((id, started)),
+    let began = Instant::now();
+    match watchdog
+        .setup
+        .start(command, arguments, &environment, runs.limit(id))
+    {
+        Ok(started) => {
+            watchdog.metrics.process_started(began.elapsed());
+            Ok((id, started))
+        }
         Err(error) => {
             runs.end(id);
             Err(cannot_start(watchdog, &error))

@@ -20,7 +20,9 @@ use crate::cgi::Dialect;
 use crate::config::Config;
 use crate::feed::discard;
 use crate::fork::{Call, Progress, Run};
+use crate::logs::visible;
 use crate::mode::Mode;
+use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::stream::Stream;
 use crate::strings::Strings;
@@ -41,7 +43,12 @@ pub(crate) async fn answer(
     let response = match request.uri().path() {
         "/_/health" => probes::health(&watchdog, request.method(), false),
         "/_/ready" => probes::ready(&watchdog, request.method()).await,
-        _ => call(&watchdog, &connection, request).await,
+        _ => {
+            let mut record = Record::begin(&watchdog, &request);
+            let response = call(&watchdog, &connection, request).await;
+            record.answered(response.status());
+            response.map(|body| body.recorded(record))
+        }
     };
     if is_debugging {
         print_headers(&watchdog, "out", response.headers());
@@ -176,10 +183,10 @@ fn print_headers(watchdog: &Watchdog, direction: &str, headers: &HeaderMap) {
             .map(|value| String::from_utf8_lossy(value.as_bytes()))
             .collect();
         let line = format!(
-            "[{direction}] {}=[{}]\n",
+            "[{direction}] {}=[{}]",
             cgi::canonical(name),
             values.join(" ")
         );
-        debug.chunk(line.as_bytes());
+        debug.chunk((visible(&line) + "\n").as_bytes());
     }
 }

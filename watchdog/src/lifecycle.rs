@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::duration::show;
 use crate::health::Health;
 use crate::logs::Sink;
+use crate::metrics::Metrics;
 use crate::mode::Mode;
 use crate::pool::Pool;
 use crate::quota::Quota;
@@ -27,7 +28,7 @@ use crate::reaper::{Orders, Reaper};
 use crate::service::Service;
 use crate::start::Setup;
 use crate::watchdog::{Counter, Watchdog};
-use crate::{VERSION, filler, listener, say, service, workers};
+use crate::{VERSION, filler, listener, say, scrape, service, workers};
 
 /// How often a draining watchdog looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
@@ -61,8 +62,11 @@ fn try_run(config: Config, lock_file: &Path) -> io::Result<ExitCode> {
     let socket = if config.inherit_listener {
         listener::inherit()?
     } else {
-        listener::bind(config.port)?
+        listener::bind("port", config.port)?
     };
+    let metrics = config
+        .metrics_port
+        .map(|port| listener::bind("metrics_port", port));
     let watchdog = Arc::new(assemble(config)?);
     if watchdog.config.inherit_listener {
         listener::watch_lifeline(Arc::clone(&stop.lifeline_gone))?;
@@ -70,7 +74,11 @@ fn try_run(config: Config, lock_file: &Path) -> io::Result<ExitCode> {
     service::start(&watchdog)?;
     filler::start(&watchdog)?;
     workers::start(&socket, &watchdog)?;
-    announce(&watchdog, &socket, lock_file);
+    announce(&watchdog, lock_file);
+    if let Some(metrics) = metrics {
+        scrape::start(metrics, &watchdog);
+    }
+    announce_listener(&watchdog, &socket);
     let code = runtime.block_on(live(&watchdog, reaper, &mut stop));
     watchdog.health.remove_lock_file();
     watchdog.log.flush(LOG_PATIENCE);
@@ -106,6 +114,7 @@ fn assemble(mut config: Config) -> io::Result<Watchdog> {
         orders: Orders::new(),
         calls: Counter::default(),
         connections: (0..config.workers).map(|_| Counter::default()).collect(),
+        metrics: Metrics::new(),
         drain: watch::Sender::new(false),
         log: Sink::stderr()?,
         debug: is_debugging.then(Sink::stdout).transpose()?,
@@ -113,8 +122,8 @@ fn assemble(mut config: Config) -> io::Result<Watchdog> {
     })
 }
 
-/// The start-up lines: version, limits, warnings, lock file, and last the listener.
-fn announce(watchdog: &Watchdog, socket: &TcpListener, lock_file: &Path) {
+/// The first lines: version, limits, warnings, lock file.
+fn announce(watchdog: &Watchdog, lock_file: &Path) {
     let (log, config) = (&watchdog.log, &watchdog.config);
     let limit = |limit: Option<Duration>| limit.map_or_else(|| "off".to_owned(), show);
     log.line(format_args!(
@@ -163,6 +172,11 @@ fn announce(watchdog: &Watchdog, socket: &TcpListener, lock_file: &Path) {
             )),
         }
     }
+}
+
+/// The last line of the start.
+fn announce_listener(watchdog: &Watchdog, socket: &TcpListener) {
+    let log = &watchdog.log;
     match socket.local_addr() {
         Ok(address) => log.line(format_args!("listening on {address}")),
         Err(error) => log.line(format_args!("listening, address unknown: {error}")),

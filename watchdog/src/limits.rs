@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::metrics::Kill;
 use crate::refusal::Refusal;
 
 /// When each limit of a run is met; the earliest one counts.
@@ -65,6 +66,15 @@ impl Limits {
 }
 
 impl Limit {
+    /// What is counted of a run that it has ended.
+    pub(crate) fn kill(self) -> Kill {
+        match self {
+            Self::Run => Kill::ExecTimeout,
+            Self::Body => Kill::ReadTimeout,
+            Self::Answer => Kill::WriteTimeout,
+        }
+    }
+
     /// What the client is told.
     pub(crate) fn refusal(self, config: &Config) -> Refusal {
         match self {

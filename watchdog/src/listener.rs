@@ -13,8 +13,8 @@ const BACKLOG: i32 = 1024;
 /// The lifeline only waits.
 const THREAD_STACK: usize = 32 * 1024;
 
-/// Listens on all addresses, IPv6 included where the machine has it.
-pub(crate) fn bind(port: u16) -> io::Result<TcpListener> {
+/// Listens on all addresses, IPv6 included where the machine has it. `variable` is what set the port.
+pub(crate) fn bind(variable: &str, port: u16) -> io::Result<TcpListener> {
     // Addresses, not their texts: a text would bring the whole resolver of the C library into the binary.
     let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
         .or_else(|error| match error.kind() {
@@ -22,7 +22,8 @@ pub(crate) fn bind(port: u16) -> io::Result<TcpListener> {
             _ => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)),
         })
         .map_err(|error| {
-            let text = format!("cannot listen on port {port}: {error}; set port to a free one");
+            let text =
+                format!("cannot listen on port {port}: {error}; set {variable} to a free one");
             io::Error::new(error.kind(), text)
         })?;
     // The standard library's backlog is short for a burst of callers; listening again only sets a longer one.

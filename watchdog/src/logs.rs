@@ -1,9 +1,12 @@
 //! Output that never blocks: lines and chunks go to a bounded buffer, a thread of its own writes them.
 
+use std::borrow::Cow;
 use std::fmt::Arguments;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use crate::timestamp;
 
 /// What waits at most for a slow reader; more is dropped and counted.
 const LONGEST_BACKLOG: usize = 256 * 1024;
@@ -31,7 +34,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Backlog {
     bytes: Vec<u8>,
+    /// Since the last line that said so.
     dropped: usize,
+    dropped_ever: u64,
     is_writer_waiting: bool,
     is_writing: bool,
 }
@@ -47,7 +52,11 @@ impl Sink {
         Self::start("stdout", io::stdout())
     }
 
-    fn start(name: &'static str, mut out: impl Write + Send + 'static) -> io::Result<Self> {
+    /// A sink that `out` gets everything of, on a thread of its own.
+    pub(crate) fn start(
+        name: &'static str,
+        mut out: impl Write + Send + 'static,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             name,
             backlog: Mutex::default(),
@@ -64,20 +73,28 @@ impl Sink {
         Ok(Self(shared))
     }
 
-    /// Writes a line in the shape that readers of such logs know: `2025/01/31 23:59:59 message`.
+    /// The stream's name.
+    pub(crate) fn name(&self) -> &'static str {
+        self.0.name
+    }
+
+    /// Bytes that were dropped since the start.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.0.lock().dropped_ever
+    }
+
+    /// Writes a line in the shape that readers of such logs know: `2025/01/31 23:59:59 message`. It is one line
+    /// whatever the message holds, which may be a client's words.
     pub(crate) fn line(&self, message: Arguments<'_>) {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
-        self.chunk(format!("{} {message}\n", timestamp(now)).as_bytes());
+        let line = format!("{} {message}", timestamp::now());
+        self.chunk((visible(&line) + "\n").as_bytes());
     }
 
     /// Writes bytes as they are, or drops them whole if they find no room.
     pub(crate) fn chunk(&self, bytes: &[u8]) {
         let mut backlog = self.0.lock();
         if backlog.bytes.len() + bytes.len() > LONGEST_BACKLOG {
-            backlog.dropped += bytes.len();
+            backlog.drop_bytes(bytes.len());
             return;
         }
         backlog.bytes.extend_from_slice(bytes);
@@ -98,6 +115,29 @@ impl Sink {
                 .wait_timeout_while(backlog, patience, is_busy),
         );
     }
+}
+
+impl Backlog {
+    fn drop_bytes(&mut self, count: usize) {
+        self.dropped += count;
+        self.dropped_ever += count as u64;
+    }
+}
+
+/// The text with its control characters written out, `\n` as a backslash and an n.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
 }
 
 impl Shared {
@@ -123,12 +163,17 @@ impl Shared {
         let bytes = std::mem::take(&mut backlog.bytes);
         let dropped = std::mem::take(&mut backlog.dropped);
         drop(backlog);
-        let _ = out.write_all(&bytes);
+        if out.write_all(&bytes).is_err() {
+            // Nobody will ever read it; there may be somebody who looks at the metrics.
+            self.lock().dropped_ever += bytes.len() as u64;
+        }
         if dropped > 0 {
             let name = self.name;
+            // What was dropped may have had the end of a line.
+            let end = if bytes.ends_with(b"\n") { "" } else { "\n" };
             let _ = writeln!(
                 out,
-                "fwatchdog: dropped {dropped} bytes of output, {name} was not read fast enough"
+                "{end}fwatchdog: dropped {dropped} bytes of output, {name} was not read fast enough"
             );
         }
         let _ = out.flush();
@@ -146,105 +191,9 @@ impl Shared {
     }
 }
 
-/// Joins the pieces of a command's stderr to whole lines, so that lines of parallel runs do not mix.
-#[derive(Debug, Default)]
-pub(crate) struct Lines {
-    rest: Vec<u8>,
-    /// Put before each line, after the time.
-    prefix: Option<&'static str>,
-}
-
-impl Lines {
-    /// Lines of the stream of this name; without a name they are passed on as they are.
-    pub(crate) fn of(prefix: Option<&'static str>) -> Self {
-        Self {
-            rest: Vec::new(),
-            prefix,
-        }
-    }
-
-    fn write(&self, sink: &Sink, text: &[u8]) {
-        let Some(prefix) = self.prefix else {
-            sink.chunk(text);
-            return;
-        };
-        let text = text.strip_suffix(b"\n").unwrap_or(text);
-        for line in text.split(|byte| *byte == b'\n') {
-            let line = String::from_utf8_lossy(line);
-            sink.line(format_args!("{prefix}: {line}"));
-        }
-    }
-
-    /// A line longer than this is passed on in pieces.
-    const LONGEST_LINE: usize = 16 * 1024;
-
-    /// The buffer to append to.
-    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.rest
-    }
-
-    /// Passes on what is complete.
-    pub(crate) fn pass_on(&mut self, sink: &Sink) {
-        let complete = match self.rest.iter().rposition(|byte| *byte == b'\n') {
-            Some(at) => at + 1,
-            None if self.rest.len() > Self::LONGEST_LINE => self.rest.len(),
-            None => return,
-        };
-        self.write(sink, &self.rest[..complete]);
-        self.rest.drain(..complete);
-    }
-
-    /// Passes on the last line, even if it was never ended.
-    pub(crate) fn finish(&mut self, sink: &Sink) {
-        if !self.rest.is_empty() {
-            self.rest.push(b'\n');
-            self.write(sink, &self.rest);
-            self.rest.clear();
-        }
-    }
-}
-
-/// `2025/01/31 23:59:59`, in UTC.
-fn timestamp(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    format!(
-        "{year:04}/{month:02}/{day:02} {:02}:{:02}:{:02}",
-        rest / 3600,
-        rest / 60 % 60,
-        rest % 60
-    )
-}
-
-/// Days since 1970-01-01 → year, month, day. Years are counted from March, so that a leap day is the last of its year.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn timestamps_are_calendar_dates() {
-        assert_eq!(timestamp(0), "1970/01/01 00:00:00");
-        assert_eq!(timestamp(951_782_399), "2000/02/28 23:59:59");
-        assert_eq!(timestamp(951_782_400), "2000/02/29 00:00:00");
-        assert_eq!(timestamp(1_735_689_599), "2024/12/31 23:59:59");
-        assert_eq!(timestamp(4_107_542_400), "2100/03/01 00:00:00");
-    }
 
     /// Takes bytes only while its gate is open.
     struct Gate {
@@ -267,6 +216,30 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn no_text_can_break_out_of_its_line() {
+        assert_eq!(visible("plain: é \u{1f41d}"), "plain: é \u{1f41d}");
+        let evil = visible("a\r\nb\t\u{1b}[2J\u{85}");
+        assert_eq!(evil, "a\\r\\nb\\t\\u{1b}[2J\\u{85}");
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_is_counted() {
+        struct Gone;
+        impl Write for Gone {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let sink = Sink::start("stderr", Gone).unwrap();
+        sink.chunk(b"seven!\n");
+        sink.flush(Duration::from_secs(10));
+        assert_eq!(sink.dropped(), 7);
     }
 
     #[test]
@@ -297,32 +270,7 @@ mod tests {
             .map(|note| note.split(' ').next().unwrap().parse::<usize>().unwrap())
             .sum();
         assert_eq!(kept + dropped, 2048 * 1024);
+        assert_eq!(sink.dropped(), dropped as u64);
         assert!((1..=2).contains(&notes.len()), "{} notes", notes.len());
-    }
-
-    #[test]
-    fn pieces_become_lines_and_a_long_line_is_cut() {
-        let written = Arc::new(Mutex::new(Vec::new()));
-        let gate = Gate {
-            open: Arc::new((Mutex::new(true), Condvar::new())),
-            written: Arc::clone(&written),
-        };
-        let sink = Sink::start("stderr", gate).unwrap();
-        let mut lines = Lines::default();
-        for piece in ["one\ntw", "o", "\nthree"] {
-            lines.buffer().extend_from_slice(piece.as_bytes());
-            lines.pass_on(&sink);
-        }
-        assert_eq!(lines.rest, b"three");
-        lines
-            .buffer()
-            .extend(std::iter::repeat_n(b'y', 2 * Lines::LONGEST_LINE));
-        lines.pass_on(&sink);
-        assert!(lines.rest.is_empty());
-        lines.buffer().push(b'z');
-        lines.finish(&sink);
-        sink.flush(Duration::from_secs(10));
-        let written = written.lock().unwrap();
-        assert!(written.starts_with(b"one\ntwo\nthreeyyy") && written.ends_with(b"yz\n"));
     }
 }

@@ -44,8 +44,10 @@ pub(crate) struct Waiting {
 pub(crate) enum Want {
     /// So many more children; the pool is idle at the given time unless there is a call.
     More(usize, Option<Instant>),
-    /// No children: nobody calls, or the watchdog drains.
-    None,
+    /// No children: nobody calls.
+    Idle,
+    /// No children any more: the watchdog drains.
+    Stop,
 }
 
 impl Pool {
@@ -106,8 +108,11 @@ impl Pool {
     pub(crate) fn want(&self) -> Want {
         let state = self.state();
         let idle_at = self.idle_limit.map(|limit| state.last_call + limit);
-        if state.is_stopping || idle_at.is_some_and(|at| Instant::now() >= at) {
-            return Want::None;
+        if state.is_stopping {
+            return Want::Stop;
+        }
+        if idle_at.is_some_and(|at| Instant::now() >= at) {
+            return Want::Idle;
         }
         Want::More(self.size.saturating_sub(state.waiting.len()), idle_at)
     }

@@ -7,11 +7,13 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 
 use rustix::process::Signal;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::cgi;
 use crate::exit::Exit;
-use crate::logs::{Lines, Sink};
+use crate::lines::Lines;
+use crate::logs::Sink;
+use crate::metrics::Kill;
 use crate::pipes::{self, Found, Reader};
 use crate::quota::Quota;
 use crate::runs::RunId;
@@ -59,20 +61,28 @@ impl Process {
             arguments: watchdog.command.arguments(),
             environment: &environment,
             quota: Quota::default(),
+            resident_limit: watchdog.orders.runs.limit(id),
         };
         watchdog.log.line(format_args!(
             "starting fprocess: {}",
             watchdog.config.command.join(" ")
         ));
+        let began = Instant::now();
         let child = spawn::spawn(&program, &ends)?;
+        watchdog.metrics.process_started(began.elapsed());
+        let longest = watchdog.config.longest_line;
         let prefix = |name| watchdog.config.prefix_logs.then_some(name);
         let out = watchdog.debug.as_ref().unwrap_or(&watchdog.log);
         Ok(Self {
             id,
             child,
             outlets: [
-                Outlet::new(stdout, prefix("stdout"), out.clone()),
-                Outlet::new(stderr, prefix("stderr"), watchdog.log.clone()),
+                Outlet::new(stdout, Lines::of(prefix("stdout"), longest), out.clone()),
+                Outlet::new(
+                    stderr,
+                    Lines::of(prefix("stderr"), longest),
+                    watchdog.log.clone(),
+                ),
             ],
         })
     }
@@ -94,6 +104,7 @@ impl Process {
                 .log
                 .line(format_args!("fprocess accepts connections"));
             service.becomes_idle(watchdog).await;
+            watchdog.metrics.killed(Kill::IdleTimeout);
             signal_group(pid, Signal::TERM);
             sleep(STOP_PATIENCE).await;
             signal_group(pid, Signal::KILL);
@@ -124,10 +135,10 @@ struct Outlet {
 }
 
 impl Outlet {
-    fn new(reader: Reader, prefix: Option<&'static str>, sink: Sink) -> Self {
+    fn new(reader: Reader, lines: Lines, sink: Sink) -> Self {
         Self {
             reader: Some(reader),
-            lines: Lines::of(prefix),
+            lines,
             sink,
         }
     }

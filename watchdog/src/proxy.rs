@@ -49,6 +49,9 @@ pub(crate) async fn call(
     }
     // A body that nobody reads yet costs no limit of its own.
     match within(&call, &limits, || true, asked, service.ask()).await {
+        Ok(Ok(())) if config.idle_timeout.is_some() => {
+            call.watchdog.metrics.call_waited(began.elapsed());
+        }
         Ok(Ok(())) => {}
         Ok(Err(seconds)) => return Err((Refusal::NotUp { seconds }, Some(body))),
         Err(refusal) => return Err((refusal, Some(body))),

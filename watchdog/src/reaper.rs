@@ -226,10 +226,9 @@ impl Reaper {
             .collect();
         for orphan in ours {
             let seen_after = self.seen.get(&orphan).copied().unwrap_or(last);
-            let marker = tree::marker(orphan.pid);
             if orders
                 .runs
-                .is_left_over(orphan.pid, marker.as_deref(), seen_after)
+                .is_left_over(&tree::marks(orphan.pid), seen_after)
             {
                 self.add_victims([orphan], Instant::now());
             } else {

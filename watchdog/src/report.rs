@@ -1,16 +1,23 @@
-//! What the log says of a run. The beginnings of these lines are known to programs that read such logs.
+//! What the log says of a run. The beginnings of these lines are known to programs that read such logs; in the other
+//! modes than the classic one a run that went well has the line of its call only, see `record`.
 
 use crate::duration::seconds;
 use crate::fork::Run;
+use crate::mode::Mode;
 use crate::watchdog::Watchdog;
 
 /// A run is about to start.
 pub(crate) fn starting(watchdog: &Watchdog) {
-    watchdog.log.line(format_args!("Forking fprocess"));
+    if watchdog.config.mode == Mode::Classic {
+        watchdog.log.line(format_args!("Forking fprocess"));
+    }
 }
 
 /// A run has ended well.
 pub(crate) fn succeeded(run: &Run, written: usize) {
+    if run.watchdog().config.mode != Mode::Classic {
+        return;
+    }
     let seconds = seconds(run.timing().elapsed());
     if run.watchdog().config.write_debug {
         run.watchdog()

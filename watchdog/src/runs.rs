@@ -1,11 +1,12 @@
-//! The runs that are going on, and the marker that says whose a process is.
+//! The runs that are going on, and the two marks that say whose a process is.
+//!
+//! One is the variable `SKEP_RUN`. Whoever clears the environment loses it, so that there is another one: the soft limit
+//! of the resident set, which Linux has not enforced since 2.4.30 and which every child inherits whatever it executes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
-
-use rustix::process::Pid;
 
 /// Counts the beginnings of runs.
 pub(crate) type Number = u64;
@@ -14,16 +15,33 @@ pub(crate) type Number = u64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RunId {
     /// What its processes bear.
-    marker: Number,
+    mark: Number,
     /// `None` while its child waits for a call.
     began: Option<Number>,
 }
+
+/// What a process shows of whose it is.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Marks {
+    /// The value of `SKEP_RUN` in its environment.
+    pub(crate) marker: Option<String>,
+    /// The soft limit of its resident set.
+    pub(crate) limit: Option<u64>,
+}
+
+/// In every limit that is a mark. So many bytes are no limit to a program that believes the number.
+const LIMIT_BASE: u64 = 1 << 62;
+
+/// How much of such a limit is the run's number; the bits between it and the base are the watchdog's.
+const RUN_BITS: u32 = 40;
 
 /// The runs of this watchdog.
 #[derive(Debug)]
 pub(crate) struct Runs {
     /// Distinguishes our markers from those of a watchdog inside or outside of this one.
     nonce: String,
+    /// The same for limits: everything of them but the run's number.
+    limit_base: u64,
     last: AtomicU64,
     living: Mutex<Living>,
 }
@@ -32,10 +50,9 @@ pub(crate) struct Runs {
 struct Living {
     /// When each run that goes on began.
     begun: BTreeSet<Number>,
-    /// The runs whose child was started ahead, by marker, with that child. Until its call comes such a run has not begun,
-    /// so that it holds up nothing; what bears its marker is spared all the same. So is the child itself: for a moment
-    /// after its start the kernel does not show its environment.
-    ahead: BTreeMap<Number, Pid>,
+    /// The marks of those whose child was started ahead. Until its call comes such a run has not begun, so that it holds
+    /// up the end of nothing; what bears its mark is spared all the same.
+    ahead: BTreeSet<Number>,
 }
 
 impl Runs {
@@ -46,8 +63,11 @@ impl Runs {
             .unwrap_or_default()
             .as_nanos();
         let nonce = format!("{:x}.{now:x}", std::process::id());
+        // Microseconds differ for watchdogs that were started one after the other; the upper bits are cut off.
+        let own = (now / 1000) as u64 ^ u64::from(std::process::id());
         Self {
             nonce,
+            limit_base: LIMIT_BASE | (own << RUN_BITS) & (LIMIT_BASE - 1),
             last: AtomicU64::new(0),
             living: Mutex::default(),
         }
@@ -58,15 +78,15 @@ impl Runs {
         let number = self.next();
         self.living().begun.insert(number);
         RunId {
-            marker: number,
+            mark: number,
             began: Some(number),
         }
     }
 
     /// Takes the beginning back: the child that was started waits for a call.
-    pub(crate) fn wait(&self, id: RunId, child: Pid) -> RunId {
+    pub(crate) fn wait(&self, id: RunId) -> RunId {
         let mut living = self.living();
-        living.ahead.insert(id.marker, child);
+        living.ahead.insert(id.mark);
         if let Some(number) = id.began {
             living.begun.remove(&number);
         }
@@ -86,7 +106,7 @@ impl Runs {
     /// Ends a run: what is left of its tree may go.
     pub(crate) fn end(&self, id: RunId) {
         let mut living = self.living();
-        living.ahead.remove(&id.marker);
+        living.ahead.remove(&id.mark);
         if let Some(number) = id.began {
             living.begun.remove(&number);
         }
@@ -98,7 +118,24 @@ impl Runs {
 
     /// The marker of a run.
     pub(crate) fn marker(&self, id: RunId) -> String {
-        format!("{}.{}", self.nonce, id.marker)
+        format!("{}.{}", self.nonce, id.mark)
+    }
+
+    /// The limit of the resident set that marks the processes of a run.
+    pub(crate) fn limit(&self, id: RunId) -> u64 {
+        self.limit_base | id.mark & ((1 << RUN_BITS) - 1)
+    }
+
+    /// The number that marks like these stand for, if it is one of ours.
+    fn number_of(&self, marks: &Marks) -> Option<Number> {
+        let by_limit = marks
+            .limit
+            .filter(|limit| limit >> RUN_BITS == self.limit_base >> RUN_BITS)
+            .map(|limit| limit & ((1 << RUN_BITS) - 1));
+        by_limit.or_else(|| {
+            let own = marks.marker.as_deref()?.strip_prefix(&self.nonce)?;
+            own.strip_prefix('.')?.parse().ok()
+        })
     }
 
     /// The highest number given out so far.
@@ -108,21 +145,11 @@ impl Runs {
 
     /// Whether an orphan may be ended: it bears the marker of a run that is over, or it bears none of ours and all
     /// runs that had begun when it was first seen are over.
-    pub(crate) fn is_left_over(&self, pid: i32, marker: Option<&str>, seen_after: Number) -> bool {
-        let own = marker.and_then(|marker| {
-            marker
-                .strip_prefix(&self.nonce)?
-                .strip_prefix('.')?
-                .parse::<Number>()
-                .ok()
-        });
+    pub(crate) fn is_left_over(&self, marks: &Marks, seen_after: Number) -> bool {
+        let own = self.number_of(marks);
         let living = self.living();
-        let mut ahead = living.ahead.values();
-        if ahead.any(|child| child.as_raw_nonzero().get() == pid) {
-            return false;
-        }
         match own {
-            Some(id) => !living.begun.contains(&id) && !living.ahead.contains_key(&id),
+            Some(mark) => !living.begun.contains(&mark) && !living.ahead.contains(&mark),
             None => living
                 .begun
                 .first()
@@ -139,17 +166,35 @@ impl Runs {
 mod tests {
     use super::*;
 
-    const ORPHAN: i32 = 77;
+    fn marker(marker: &str) -> Marks {
+        Marks {
+            marker: Some(marker.to_owned()),
+            limit: None,
+        }
+    }
+
+    fn limit(limit: u64) -> Marks {
+        Marks {
+            marker: None,
+            limit: Some(limit),
+        }
+    }
 
     #[test]
     fn a_marked_process_lives_as_long_as_its_run() {
         let runs = Runs::new();
         let (first, second) = (runs.begin(), runs.begin());
-        let marker = runs.marker(first);
-        assert!(!runs.is_left_over(ORPHAN, Some(&marker), runs.last()));
+        let of_first = [marker(&runs.marker(first)), limit(runs.limit(first))];
+        let of_second = [marker(&runs.marker(second)), limit(runs.limit(second))];
+        let are_left_over = |marks: &[Marks; 2]| {
+            marks
+                .each_ref()
+                .map(|marks| runs.is_left_over(marks, runs.last()))
+        };
+        assert_eq!(are_left_over(&of_first), [false; 2]);
         runs.end(first);
-        assert!(runs.is_left_over(ORPHAN, Some(&marker), runs.last()));
-        assert!(!runs.is_left_over(ORPHAN, Some(&runs.marker(second)), runs.last()));
+        assert_eq!(are_left_over(&of_first), [true; 2]);
+        assert_eq!(are_left_over(&of_second), [false; 2]);
     }
 
     #[test]
@@ -158,40 +203,56 @@ mod tests {
         let (first, second) = (runs.begin(), runs.begin());
         let seen_after = runs.last();
         let third = runs.begin();
-        for marker in [None, Some("1.2.3"), Some("")] {
-            assert!(!runs.is_left_over(ORPHAN, marker, seen_after), "{marker:?}");
-        }
+        let unmarked = [
+            Marks::default(),
+            marker("1.2.3"),
+            marker(""),
+            limit(u64::MAX),
+            limit(1 << 30),
+            limit(runs.limit(first) ^ 1 << RUN_BITS),
+        ];
+        let left_over = |count: usize| {
+            let found = unmarked
+                .iter()
+                .filter(|marks| runs.is_left_over(marks, seen_after));
+            assert_eq!(found.count(), count);
+        };
+        left_over(0);
         runs.end(second);
-        assert!(!runs.is_left_over(ORPHAN, None, seen_after));
+        left_over(0);
         runs.end(first);
-        assert!(runs.is_left_over(ORPHAN, None, seen_after));
+        left_over(unmarked.len());
         runs.end(third);
-        assert!(runs.is_left_over(ORPHAN, None, seen_after));
+        left_over(unmarked.len());
+    }
+
+    #[test]
+    fn the_limit_is_one_that_limits_nothing_and_can_be_set() {
+        let runs = Runs::new();
+        for mark in [1, 1 << 39, u64::MAX] {
+            let limit = runs.limit(RunId { mark, began: None });
+            assert!((1 << 62..1 << 63).contains(&limit));
+        }
     }
 
     #[test]
     fn a_waiting_child_is_spared_and_holds_up_nothing() {
         let runs = Runs::new();
-        let child = Pid::from_raw(78).unwrap();
-        let ahead = runs.wait(runs.begin(), child);
-        let marker = runs.marker(ahead);
+        let ahead = runs.wait(runs.begin());
+        let mark = limit(runs.limit(ahead));
+        let unmarked = Marks::default();
         let seen_after = runs.last();
-        assert!(!runs.is_left_over(ORPHAN, Some(&marker), seen_after));
-        assert!(!runs.is_left_over(78, None, seen_after), "the child itself");
-        assert!(runs.is_left_over(ORPHAN, None, seen_after));
+        assert!(!runs.is_left_over(&mark, seen_after));
+        assert!(runs.is_left_over(&unmarked, seen_after));
         let taken = runs.take(ahead);
-        assert_eq!(runs.marker(taken), marker);
-        assert!(!runs.is_left_over(ORPHAN, Some(&marker), seen_after));
+        assert_eq!(runs.limit(taken), runs.limit(ahead));
+        assert!(!runs.is_left_over(&mark, seen_after));
         assert!(
-            !runs.is_left_over(ORPHAN, None, runs.last()),
+            !runs.is_left_over(&unmarked, runs.last()),
             "the run goes on"
         );
-        assert!(
-            runs.is_left_over(ORPHAN, None, seen_after),
-            "it began later"
-        );
+        assert!(runs.is_left_over(&unmarked, seen_after), "it began later");
         runs.end(taken);
-        assert!(runs.is_left_over(ORPHAN, Some(&marker), seen_after));
-        assert!(runs.is_left_over(78, None, runs.last()));
+        assert!(runs.is_left_over(&mark, seen_after));
     }
 }

@@ -38,7 +38,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_open, waitid, waitpid,
+    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_open,
+    prlimit, waitid, waitpid,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -82,6 +83,8 @@ pub(crate) struct Program<'a> {
     pub(crate) arguments: &'a Strings,
     pub(crate) environment: &'a Strings,
     pub(crate) quota: Quota,
+    /// The soft limit of its resident set, which marks it.
+    pub(crate) resident_limit: u64,
 }
 
 /// A started process that has not been reaped; leads a process group of its own.
@@ -229,7 +232,7 @@ fn wait(pid: Pid) -> io::Result<Option<(ExitStatus, Duration)>> {
     }
 }
 
-/// Starts a program, leading its own process group.
+/// Starts a program, leading its own process group and marked by a limit of its resident set.
 pub(crate) fn spawn(program: &Program<'_>, ends: &ChildEnds) -> io::Result<Child> {
     if CLONE_REFUSED.load(Ordering::Relaxed) {
         return spawn_by_library(program, ends);
@@ -249,6 +252,7 @@ pub(crate) fn spawn(program: &Program<'_>, ends: &ChildEnds) -> io::Result<Child
         stderr: ends.stderr.as_ref().map_or(stdout, AsRawFd::as_raw_fd),
         note: ends.note.as_ref().map(AsRawFd::as_raw_fd),
         quota: program.quota,
+        resident_limit: program.resident_limit,
         error: 0,
     };
     match clone(&mut order) {
@@ -288,6 +292,7 @@ struct Order {
     stderr: RawFd,
     note: Option<RawFd>,
     quota: Quota,
+    resident_limit: u64,
     error: c_int,
 }
 
@@ -335,6 +340,7 @@ extern "C" fn become_command(order: *mut c_void) -> c_int {
         libc::setpgid(0, 0);
         // If the watchdog is killed where it is not PID 1, its commands do not outlive it.
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        mark((*order).resident_limit);
         let is_wired = libc::dup2((*order).stdin, 0) == 0
             && libc::dup2((*order).stdout, 1) == 1
             && libc::dup2((*order).stderr, 2) == 2
@@ -381,6 +387,17 @@ fn confine(quota: Quota) -> bool {
     }
 }
 
+/// Sets the calling process's soft limit of the resident set and leaves the hard one open, so that a watchdog among the
+/// command's processes can do the same. Where that is refused, the marker in the environment has to do.
+fn mark(resident_limit: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: resident_limit,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: a plain system call wrapper that reads one structure.
+    unsafe { libc::prlimit(0, libc::RLIMIT_RSS, &raw const limit, ptr::null_mut()) };
+}
+
 /// The slower start where our clone is refused.
 fn spawn_by_library(program: &Program<'_>, ends: &ChildEnds) -> io::Result<Child> {
     let mut command = Command::new(OsStr::from_bytes(program.path.to_bytes()));
@@ -421,6 +438,12 @@ fn spawn_by_library(program: &Program<'_>, ends: &ChildEnds) -> io::Result<Child
     // Dropping the library's handle neither ends nor reaps the process: both stay ours.
     let pid = Pid::from_raw(started.id().cast_signed())
         .ok_or_else(|| io::Error::other("no process id"))?;
+    // The library has no way to say this; what the command starts before it is set has only the marker.
+    let limit = Rlimit {
+        current: Some(program.resident_limit),
+        maximum: None,
+    };
+    let _ = prlimit(Some(pid), Resource::Rss, limit);
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
     Ok(Child::new(pid, pidfd, program))
 }
@@ -472,6 +495,7 @@ mod tests {
             arguments: &arguments,
             environment: &environment,
             quota,
+            resident_limit: 1 << 62,
         };
         let child = start(&program, &ends)?;
         drop(ends);
@@ -511,6 +535,19 @@ mod tests {
         for start in WAYS {
             let missing = run_program(start, c"/none", "", Quota::default());
             assert_eq!(missing.unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        }
+    }
+
+    #[test]
+    fn the_resident_limit_is_set_and_can_be_raised_again() {
+        for start in WAYS {
+            // The library's start sets it a moment later.
+            let script =
+                "until test $(ulimit -m) != unlimited; do :; done; ulimit -m; ulimit -H -m";
+            assert_eq!(
+                run(start, script).unwrap().1,
+                format!("{}\nunlimited\n", (1_u64 << 62) / 1024)
+            );
         }
     }
 

@@ -39,12 +39,13 @@ pub(crate) struct Pipes {
 }
 
 impl Setup {
-    /// Starts the command with these arguments and this environment.
+    /// Starts the command with these arguments and this environment, marked by this limit of its resident set.
     pub(crate) fn start(
         &self,
         command: &Command,
         arguments: &Strings,
         environment: &Strings,
+        resident_limit: u64,
     ) -> io::Result<Started> {
         let path = command.path()?;
         let (stdin, child_stdin) = pipes::into_command()?;
@@ -60,6 +61,7 @@ impl Setup {
             arguments,
             environment,
             quota: self.quota,
+            resident_limit,
         };
         let ends = ChildEnds {
             stdin: child_stdin,

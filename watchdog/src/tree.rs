@@ -6,6 +6,7 @@ use std::io::Read;
 use rustix::process::Pid;
 
 use crate::cgi::MARKER;
+use crate::runs::Marks;
 
 /// How much of a process's environment is searched for the marker.
 const LONGEST_ENVIRONMENT: u64 = 1024 * 1024;
@@ -96,8 +97,18 @@ pub(crate) fn process(pid: i32) -> Option<Process> {
     parse_stat(pid, &std::fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// What shows whose a process is, as far as we may read it.
+pub(crate) fn marks(pid: i32) -> Marks {
+    Marks {
+        marker: marker(pid),
+        limit: std::fs::read_to_string(format!("/proc/{pid}/limits"))
+            .ok()
+            .and_then(|limits| resident_limit(&limits)),
+    }
+}
+
 /// The marker in a process's environment, if it has one that we may read.
-pub(crate) fn marker(pid: i32) -> Option<String> {
+fn marker(pid: i32) -> Option<String> {
     let mut environment = Vec::new();
     let file = std::fs::File::open(format!("/proc/{pid}/environ")).ok()?;
     file.take(LONGEST_ENVIRONMENT)
@@ -107,6 +118,14 @@ pub(crate) fn marker(pid: i32) -> Option<String> {
         .split(|byte| *byte == 0)
         .find_map(|entry| entry.strip_prefix(MARKER.as_bytes())?.strip_prefix(b"="))?;
     String::from_utf8(value.to_vec()).ok()
+}
+
+/// The soft limit of the resident set, in a table with one line per limit.
+fn resident_limit(limits: &str) -> Option<u64> {
+    let values = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max resident set"))?;
+    values.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// The command's name, in parentheses, may contain anything: the fields after it start behind the last `)`.
@@ -149,6 +168,24 @@ mod tests {
             (5, false, 12345)
         );
         assert!(parse_stat(1, b"1 (x) Z 0").is_none());
+    }
+
+    #[test]
+    fn the_resident_limit_is_found_among_the_others() {
+        let table = |value: &str| {
+            format!(
+                "Limit                     Soft Limit           Hard Limit           Units     \n\
+                 Max data size             unlimited            unlimited            bytes     \n\
+                 Max resident set          {value:<20} unlimited            bytes     \n\
+                 Max processes             100                  100                  processes \n"
+            )
+        };
+        assert_eq!(
+            resident_limit(&table("4611686018427387905")),
+            Some((1 << 62) + 1)
+        );
+        assert_eq!(resident_limit(&table("unlimited")), None);
+        assert_eq!(resident_limit(""), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::command::Command;
 use crate::config::Config;
 use crate::health::Health;
 use crate::logs::Sink;
+use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::reaper::Orders;
 use crate::service::Service;
@@ -32,6 +33,7 @@ pub(crate) struct Watchdog {
     pub(crate) calls: Counter,
     /// Open connections of each worker.
     pub(crate) connections: Vec<Counter>,
+    pub(crate) metrics: Metrics,
     /// Turns true when the drain begins.
     pub(crate) drain: watch::Sender<bool>,
     /// stderr: our lines, and those of the commands.

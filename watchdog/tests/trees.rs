@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::client::Request;
+use support::place::Place;
 use support::{eventually, function, is_alive, script, with_program};
 
 /// A shell, its child, and a grandchild in a session of its own that holds stdout; each writes down its number.
@@ -175,29 +176,16 @@ fn a_service_that_was_there_before_is_left_alone() {
 
 #[test]
 fn as_pid_1_it_reaps_every_orphan() {
-    if !support::is_root() {
-        eprintln!("not root, so that no PID namespace can be had: nothing was tested");
+    let Some(builder) = Place::PidNamespace.builder() else {
         return;
-    }
-    let mut unshare = Command::new("unshare");
-    unshare.args([
-        "--pid",
-        "--fork",
-        "--mount-proc",
-        "--kill-child",
-        env!("CARGO_BIN_EXE_fwatchdog"),
-    ]);
+    };
     let body = "for i in 1 2 3 4 5; do (setsid sh -c 'sleep 0.05' &); done; echo $PPID";
     let directory_script = "count=$(ls -d /proc/[0-9]* 2>/dev/null | wc -l); echo $count; cat /proc/[0-9]*/stat 2>/dev/null | grep -c ' Z '; true";
-    let builder = with_program(unshare);
-    let path = builder.directory().join("script.sh");
-    std::fs::write(
-        &path,
-        format!("read what; if [ \"$what\" = look ]; then {directory_script}; else {body}; fi"),
-    )
-    .unwrap();
-    let command = format!("sh {}", path.display());
-    let mut watchdog = builder.env("fprocess", &command).start();
+    let mut watchdog = builder
+        .script(&format!(
+            "read what; if [ \"$what\" = look ]; then {directory_script}; else {body}; fi"
+        ))
+        .start();
     for _ in 0..10 {
         assert_eq!(
             watchdog.post("fork\n").text(),
@@ -211,14 +199,6 @@ fn as_pid_1_it_reaps_every_orphan() {
         let mut numbers = text.lines().map(|line| line.parse::<usize>().unwrap());
         numbers.next().unwrap() <= 5 && numbers.next().unwrap() == 0
     });
-    Command::new("kill")
-        .args([
-            "-TERM",
-            &support::children(watchdog.pid().cast_signed())[0]
-                .0
-                .to_string(),
-        ])
-        .status()
-        .unwrap();
+    watchdog.signal("TERM");
     assert_eq!(watchdog.exit().0, Some(0));
 }

@@ -34,23 +34,32 @@ const PROTECTED: [HeaderName; 6] = [CONTENT_LENGTH, HOST, TRAILER, TE, CALL_ID, 
 
 /// Makes a client's head fit for the function.
 pub fn outbound(headers: &mut HeaderMap, peer: &HeaderValue) {
-    let chunked = headers.contains_key(TRANSFER_ENCODING);
-    let trailers = headers
-        .get_all(TE)
-        .iter()
-        .any(|value| tokens(value).any(|token| token.eq_ignore_ascii_case("trailers")));
-    strip_hop_by_hop(headers);
-    headers.remove(TE);
-    if trailers {
+    let found = Found::among(headers);
+    let takes_trailers = found.te
+        && headers
+            .get_all(TE)
+            .iter()
+            .any(|value| tokens(value).any(|token| token.eq_ignore_ascii_case("trailers")));
+    strip_hop_by_hop(headers, &found);
+    if found.te {
+        headers.remove(TE);
+    }
+    if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    if chunked {
+    if found.chunked {
         // Said again so that a GET with a chunked body keeps it.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    headers.remove(EXPECT);
-    strip_pretence(headers);
-    declare_harmless_trailers(headers);
+    if found.expect {
+        headers.remove(EXPECT);
+    }
+    if found.pretence {
+        strip_pretence(headers);
+    }
+    if found.trailer {
+        declare_harmless_trailers(headers);
+    }
     headers.insert(FORWARDED_FOR, peer.clone());
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
     if let Some(host) = headers.get(HOST).cloned() {
@@ -60,21 +69,60 @@ pub fn outbound(headers: &mut HeaderMap, peer: &HeaderValue) {
 
 /// Makes a function's head fit for the client.
 pub fn inbound(headers: &mut HeaderMap) {
-    if headers.contains_key(TRANSFER_ENCODING) {
+    let found = Found::among(headers);
+    if found.chunked {
         // RFC 9112 §6.3: chunked overrides a length, which then must not be passed on.
         headers.remove(CONTENT_LENGTH);
     }
-    strip_hop_by_hop(headers);
-    declare_harmless_trailers(headers);
-    headers.remove(NOT_ACCEPTED);
+    strip_hop_by_hop(headers, &found);
+    if found.trailer {
+        declare_harmless_trailers(headers);
+    }
+    if found.pretence {
+        headers.remove(NOT_ACCEPTED);
+    }
 }
 
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
+/// What a head has that needs a hand, by one walk over its names: each look-up by name would hash that name, and most
+/// heads have none of them.
+#[derive(Default)]
+struct Found {
+    /// One bit for each of [`HOP_BY_HOP`].
+    hop_by_hop: u8,
+    connection: bool,
+    chunked: bool,
+    te: bool,
+    trailer: bool,
+    expect: bool,
+    pretence: bool,
+}
+
+impl Found {
+    fn among(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        for name in headers.keys() {
+            if let Some(at) = HOP_BY_HOP.iter().position(|hop| hop == name) {
+                found.hop_by_hop |= 1 << at;
+            }
+            found.connection |= name == CONNECTION;
+            found.chunked |= name == TRANSFER_ENCODING;
+            found.te |= name == TE;
+            found.trailer |= name == TRAILER;
+            found.expect |= name == EXPECT;
+            found.pretence |= pretends(name);
+        }
+        found
+    }
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap, found: &Found) {
+    if found.connection {
         let named = headers
             .get_all(CONNECTION)
             .iter()
             .flat_map(tokens)
+            // What nearly everybody sends, and what names no field.
+            .filter(|token| !matches!(*token, "keep-alive" | "close"))
             .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok());
         for name in named.collect::<Vec<_>>() {
             if !PROTECTED.contains(&name) {
@@ -82,16 +130,15 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
             }
         }
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
+    for (at, name) in HOP_BY_HOP.iter().enumerate() {
+        if found.hop_by_hop & (1 << at) != 0 {
+            headers.remove(name);
+        }
     }
 }
 
 /// Leaves only those names in `Trailer` that may stand in a head as well: what is not declared there is not passed on.
 fn declare_harmless_trailers(headers: &mut HeaderMap) {
-    if !headers.contains_key(TRAILER) {
-        return;
-    }
     let names = headers.get_all(TRAILER).iter().flat_map(tokens);
     let names = names.filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok());
     let harmless: Vec<_> = names
@@ -106,15 +153,13 @@ fn declare_harmless_trailers(headers: &mut HeaderMap) {
 /// Removes what only serves to pretend: forwarding fields, `Proxy` (httpoxy), and names with `_`, which a CGI
 /// environment cannot tell from names with `-`.
 fn strip_pretence(headers: &mut HeaderMap) {
-    if headers.keys().any(pretends) {
-        for name in headers
-            .keys()
-            .filter(|name| pretends(name))
-            .cloned()
-            .collect::<Vec<_>>()
-        {
-            headers.remove(name);
-        }
+    let pretending: Vec<_> = headers
+        .keys()
+        .filter(|name| pretends(name))
+        .cloned()
+        .collect();
+    for name in pretending {
+        headers.remove(name);
     }
 }
 

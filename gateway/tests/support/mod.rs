@@ -12,6 +12,7 @@
 
 pub mod client;
 pub mod gateway;
+pub mod steady;
 pub mod upstream;
 
 use std::time::{Duration, Instant};

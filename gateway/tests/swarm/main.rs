@@ -12,6 +12,8 @@ mod support;
 
 mod discovery;
 mod documents;
+mod door;
 mod outage;
 mod stack;
+mod updates;
 mod world;

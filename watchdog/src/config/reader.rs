@@ -1,6 +1,7 @@
 //! From an environment variable's text to its value; what cannot be used is noted.
 
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +19,29 @@ const CLASSIC_ONLY: [&str; 5] = [
     "marshal_request",
     "write_debug",
 ];
+
+/// What the classic watchdog does not know.
+const NOT_CLASSIC: [&str; 2] = ["prefix_logs", "log_callid"];
+
+/// What is of no use where files are served.
+const NOT_STATIC: [&str; 6] = [
+    "fprocess",
+    "function_process",
+    "exec_timeout",
+    "prefix_logs",
+    "log_buffer_size",
+    "content_type",
+];
+
+/// What no mode looks at: one is set beside the other, or has been misspelt in many a manual.
+const NEVER_USED: [(&str, &str); 3] = [
+    ("jwt_auth_debug", "jwt_auth is not offered"),
+    ("jwt_auth_local", "jwt_auth is not offered"),
+    ("log_call_id", "the name is log_callid"),
+];
+
+/// Bounds of a line that is kept together. The log's whole backlog is twice the upper one.
+const LONGEST_LINE: RangeInclusive<i64> = 256..=128 * 1024;
 
 /// What only `mode=http` knows.
 const HTTP_ONLY: [&str; 6] = [
@@ -60,10 +84,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
     }
 
     pub(super) fn command(&mut self) -> Vec<String> {
-        let named = ["function_process", "fprocess"]
-            .into_iter()
-            .find_map(|name| Some((name, self.value(name)?)));
-        let Some((name, line)) = named else {
+        let Some((name, line)) = self.either(["function_process", "fprocess"]) else {
             self.mistakes.push("fprocess is not set; set it to the command that answers a request, for example fprocess=cat".to_owned());
             return Vec::new();
         };
@@ -152,22 +173,42 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             return Mode::Classic;
         };
         let groups = [
-            (&CLASSIC_ONLY[..], mode == Mode::Classic),
-            (&["prefix_logs"][..], mode != Mode::Classic),
-            (&HTTP_ONLY[..], mode == Mode::Http),
-            (&["static_path"][..], mode == Mode::Static),
-            (&RUNS_ONLY[..], mode.has_runs()),
+            (&CLASSIC_ONLY[..], mode != Mode::Classic),
+            (&NOT_CLASSIC[..], mode == Mode::Classic),
+            (&HTTP_ONLY[..], mode != Mode::Http),
+            (&["content_type"][..], mode == Mode::Http),
+            (&["static_path"][..], mode != Mode::Static),
+            (&NOT_STATIC[..], mode == Mode::Static),
+            (&RUNS_ONLY[..], !mode.has_runs()),
         ];
-        for (names, is_used) in groups {
-            for unused in names.iter().filter(|_| !is_used) {
-                if let Some(value) = self.value(unused) {
-                    self.warnings.push(format!(
-                        "warning: {unused}={value} is not used in mode={name}"
-                    ));
-                }
-            }
+        let unused = groups.into_iter().filter(|(_, is_unused)| *is_unused);
+        for variable in unused.flat_map(|(names, _)| names) {
+            self.unused(variable, &format!("in mode={name}"));
+        }
+        for (variable, reason) in NEVER_USED {
+            self.unused(variable, &format!("at all: {reason}"));
         }
         mode
+    }
+
+    /// Says that a variable, if it is set, changes nothing.
+    fn unused(&mut self, name: &str, why: &str) {
+        if let Some(value) = self.value(name) {
+            self.warnings
+                .push(format!("warning: {name}={value} is not used {why}"));
+        }
+    }
+
+    /// The value of the first of two names for one thing that is set; that the other one is ignored is said.
+    fn either(&mut self, names: [&'static str; 2]) -> Option<(&'static str, String)> {
+        let [first, second] = names;
+        let Some(value) = self.value(first) else {
+            return Some((second, self.value(second)?));
+        };
+        if self.value(second).is_some_and(|other| other != value) {
+            self.unused(second, &format!("because {first} is set"));
+        }
+        Some((first, value))
     }
 
     /// More than a byte counts would be a mistake of the writer.
@@ -190,10 +231,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         if mode != Mode::Http {
             return None;
         }
-        let named = ["http_upstream_url", "upstream_url"]
-            .into_iter()
-            .find_map(|name| Some((name, self.value(name)?)));
-        let Some((name, url)) = named else {
+        let Some((name, url)) = self.either(["http_upstream_url", "upstream_url"]) else {
             self.mistakes.push("http_upstream_url is not set; set it to where fprocess listens, for example http://127.0.0.1:3000".to_owned());
             return None;
         };
@@ -243,11 +281,48 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         value
     }
 
+    /// The metrics can be switched off, which 0 does not do: that is any port, as it is for `port`.
+    pub(super) fn metrics_port(&mut self) -> Option<u16> {
+        match self.value("metrics_port").as_deref() {
+            Some("off") => None,
+            _ => Some(self.number("metrics_port", 8081)),
+        }
+    }
+
+    /// What the contract calls unbounded, a negative number, is bounded here: a log must not take a container's memory.
+    pub(super) fn longest_line(&mut self) -> usize {
+        let name = "log_buffer_size";
+        let text = self.value(name).unwrap_or_else(|| "65536".to_owned());
+        let Ok(asked) = text.parse::<i64>() else {
+            self.mistakes.push(format!(
+                "{name}={text} is not a number; set it to the bytes of a line that are kept together"
+            ));
+            return 0;
+        };
+        let (least, most) = LONGEST_LINE.into_inner();
+        let used = if asked < 0 {
+            most
+        } else {
+            asked.clamp(least, most)
+        };
+        if used != asked {
+            let expected = format!("from {least} to {most}");
+            self.ignored(name, &text, &expected, &used.to_string());
+        }
+        usize::try_from(used).unwrap_or_default()
+    }
+
     /// A worker stands still while it starts a process, so that one per CPU leaves the CPUs idle at times; more than
     /// four only cost memory.
     pub(super) fn workers(&mut self) -> usize {
         let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        self.number("skep_workers", (2 * cpus).min(4)).clamp(1, 64)
+        let asked = self.number("skep_workers", (2 * cpus).min(4));
+        let used = asked.clamp(1, 64);
+        if used != asked {
+            let text = asked.to_string();
+            self.ignored("skep_workers", &text, "from 1 to 64", &used.to_string());
+        }
+        used
     }
 
     pub(super) fn inherit(&mut self) -> bool {

@@ -108,6 +108,16 @@ pub(crate) const VARIABLES: &[Variable] = &[
         "other modes than classic: time and stream before each line of the command",
     ),
     variable(
+        "log_buffer_size",
+        "65536",
+        "bytes of a line of the command's output that are kept together",
+    ),
+    variable(
+        "log_callid",
+        "false",
+        "other modes than classic: X-Call-Id at the end of the line of each call",
+    ),
+    variable(
         "debug_headers",
         "false",
         "print the headers of requests and answers to stdout",
@@ -117,6 +127,11 @@ pub(crate) const VARIABLES: &[Variable] = &[
         "port",
         "8080",
         "TCP port; 0 takes a free one and says which",
+    ),
+    variable(
+        "metrics_port",
+        "8081",
+        "TCP port of /metrics; 0 takes a free one and says which, off: no metrics",
     ),
     variable(
         "mode",
@@ -151,6 +166,16 @@ pub(crate) const VARIABLES: &[Variable] = &[
         "mode=http: path of the function that answers /_/ready",
     ),
     variable("jwt_auth", "false", "not supported: true refuses to start"),
+    variable(
+        "jwt_auth_debug",
+        "false",
+        "goes with jwt_auth; warned of and not used",
+    ),
+    variable(
+        "jwt_auth_local",
+        "false",
+        "goes with jwt_auth; warned of and not used",
+    ),
     variable(
         "TMPDIR",
         "/tmp",

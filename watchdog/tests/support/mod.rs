@@ -8,18 +8,21 @@
 )]
 
 pub mod client;
+pub mod place;
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use client::{Answer, Request};
+use place::Inner;
 
 /// How long a test waits for something that must come.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -28,15 +31,19 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub struct Builder {
     command: Command,
     directory: PathBuf,
+    inner: Inner,
 }
 
 /// A running watchdog; ended when dropped.
 pub struct Watchdog {
     process: Child,
+    inner: Inner,
     address: SocketAddr,
     directory: PathBuf,
     log: Arc<Mutex<Vec<u8>>>,
     output: Arc<Mutex<Vec<u8>>>,
+    /// Whether its stderr is read.
+    is_read: Arc<AtomicBool>,
 }
 
 /// A watchdog with this `fprocess`.
@@ -46,19 +53,15 @@ pub fn function(fprocess: &str) -> Builder {
 
 /// A watchdog whose command is a shell script.
 pub fn script(script: &str) -> Builder {
-    interpreted("sh", script)
+    bare().script(script)
 }
 
 /// A watchdog whose command is a program in Python.
 pub fn python(program: &str) -> Builder {
-    interpreted("python3", program)
-}
-
-fn interpreted(interpreter: &str, text: &str) -> Builder {
     let builder = bare();
-    let path = builder.directory().join("script");
-    std::fs::write(&path, text).unwrap();
-    builder.env("fprocess", &format!("{interpreter} {}", path.display()))
+    let path = builder.directory().join("program.py");
+    std::fs::write(&path, program).unwrap();
+    builder.env("fprocess", &format!("python3 {}", path.display()))
 }
 
 /// A watchdog without any configuration but a lock directory of its own.
@@ -76,8 +79,15 @@ pub fn with_program(mut command: Command) -> Builder {
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap());
-    command.env("TMPDIR", &directory).env("port", "0");
-    Builder { command, directory }
+    command
+        .env("TMPDIR", &directory)
+        .env("port", "0")
+        .env("metrics_port", "off");
+    Builder {
+        command,
+        directory,
+        inner: Inner::Itself,
+    }
 }
 
 impl Builder {
@@ -85,6 +95,13 @@ impl Builder {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
+    }
+
+    /// Makes its command a shell script.
+    pub fn script(self, script: &str) -> Self {
+        let path = self.directory.join("script.sh");
+        std::fs::write(&path, script).unwrap();
+        self.env("fprocess", &format!("sh {}", path.display()))
     }
 
     /// Adds an argument.
@@ -106,16 +123,25 @@ impl Builder {
     }
 
     /// Starts it and waits until it listens.
-    pub fn start(mut self) -> Watchdog {
+    pub fn start(self) -> Watchdog {
+        self.try_start().expect("the watchdog listens")
+    }
+
+    /// The same; `None` if it ends instead.
+    pub fn try_start(mut self) -> Option<Watchdog> {
+        self.inner.complete(&mut self.command);
         self.command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut process = self.command.spawn().unwrap();
-        let log = collect(process.stderr.take().unwrap());
-        let output = collect(process.stdout.take().unwrap());
+        let is_read = Arc::new(AtomicBool::new(true));
+        let log = collect(process.stderr.take().unwrap(), Arc::clone(&is_read));
+        let always = Arc::new(AtomicBool::new(true));
+        let output = collect(process.stdout.take().unwrap(), always);
         let mut port = None;
-        let listens = || {
+        let is_decided = || {
+            let has_ended = process.try_wait().unwrap().is_some();
             let log = String::from_utf8_lossy(&log.lock().unwrap()).into_owned();
             port = log.lines().find_map(|line| {
                 line.split_once("listening on ")?
@@ -125,24 +151,27 @@ impl Builder {
                     .parse()
                     .ok()
             });
-            port.is_some()
+            port.is_some() || has_ended
         };
-        eventually("the watchdog listens", listens);
-        let address = SocketAddr::from(([127, 0, 0, 1], port.unwrap()));
-        Watchdog {
+        eventually("the watchdog listens or ends", is_decided);
+        Some(Watchdog {
             process,
-            address,
+            inner: self.inner,
+            address: SocketAddr::from(([127, 0, 0, 1], port?)),
             directory: self.directory.clone(),
             log,
             output,
-        }
+            is_read,
+        })
     }
 }
 
 impl Watchdog {
-    /// Its process id.
+    /// Its process id, as seen from here.
     pub fn pid(&self) -> u32 {
-        self.process.id()
+        self.inner
+            .pid(self.process.id())
+            .expect("the watchdog lives")
     }
 
     /// A connection to it.
@@ -167,9 +196,64 @@ impl Watchdog {
         self.call(&Request::get(path))
     }
 
+    /// The port of its metrics, which it has logged before it listened.
+    pub fn metrics_port(&self) -> u16 {
+        let log = self.log();
+        let line = log
+            .lines()
+            .find_map(|line| line.split_once("metrics port: "));
+        line.expect("it says where its metrics are")
+            .1
+            .parse()
+            .unwrap()
+    }
+
+    /// What its metrics port answers to this request.
+    pub fn ask_metrics(&self, request: &Request) -> Answer {
+        let stream = TcpStream::connect(("127.0.0.1", self.metrics_port())).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        client::exchange(stream, request)
+    }
+
+    /// Its metrics: each sample's value by its name and labels.
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        let answer = self.ask_metrics(&Request::get("/metrics"));
+        assert_eq!(answer.status, 200);
+        let samples = answer.text();
+        let samples = samples.lines().filter(|line| !line.starts_with('#'));
+        let parse = |line: &str| {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            (name.to_owned(), value.parse().unwrap())
+        };
+        samples.map(parse).collect()
+    }
+
+    /// One sample, 0 if it is not there.
+    pub fn metric(&self, name: &str) -> f64 {
+        self.metrics().get(name).copied().unwrap_or(0.0)
+    }
+
+    /// Waits until a sample has a value.
+    pub fn counts(&self, name: &str, value: f64) {
+        eventually_or(
+            || self.metric(name) == value,
+            || format!("{name} is {value}; there are {:#?}", self.metrics()),
+        );
+    }
+
     /// What it has written to stderr.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&self.log.lock().unwrap()).into_owned()
+    }
+
+    /// The same, byte by byte.
+    pub fn log_bytes(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.log.lock().unwrap()
+    }
+
+    /// Lets its stderr lie from now on, or takes it up again.
+    pub fn read_stderr(&self, is_read: bool) {
+        self.is_read.store(is_read, Ordering::SeqCst);
     }
 
     /// What it has written to stdout.
@@ -207,12 +291,7 @@ impl Watchdog {
 
     /// Sends a signal to the watchdog.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .arg(format!("-{name}"))
-            .arg(self.pid().to_string())
-            .status()
-            .unwrap();
-        assert!(status.success());
+        assert!(self.inner.signal(self.process.id(), name));
     }
 
     /// Waits for its exit, and says how long that took.
@@ -232,10 +311,19 @@ impl Watchdog {
 
     /// Resident memory in KiB.
     pub fn resident(&self) -> usize {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that it has had so far, in KiB.
+    pub fn peak(&self) -> usize {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix(field))
             .unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
@@ -257,7 +345,7 @@ impl Drop for Watchdog {
     fn drop(&mut self) {
         // SIGINT lets it end its commands; a watchdog that does not obey is killed.
         if self.process.try_wait().unwrap().is_none() {
-            self.signal("INT");
+            self.inner.signal(self.process.id(), "INT");
             let until = Instant::now() + Duration::from_secs(3);
             while self.process.try_wait().unwrap().is_none() && Instant::now() < until {
                 std::thread::sleep(Duration::from_millis(5));
@@ -265,6 +353,7 @@ impl Drop for Watchdog {
             let _ = self.process.kill();
             let _ = self.process.wait();
         }
+        self.inner.remove();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
@@ -280,6 +369,18 @@ pub fn children(parent: i32) -> Vec<(i32, char)> {
         (fields.next()?.parse() == Ok(parent)).then_some((pid, state))
     })
     .collect()
+}
+
+/// The command lines of all processes that have this text in theirs; zombies have none.
+pub fn processes_with(text: &str) -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").unwrap();
+    entries
+        .filter_map(|entry| {
+            let line = std::fs::read(entry.unwrap().path().join("cmdline")).ok()?;
+            Some(String::from_utf8_lossy(&line).replace('\0', " "))
+        })
+        .filter(|line| line.contains(text))
+        .collect()
 }
 
 /// Whether a process is there and not a zombie.
@@ -303,6 +404,7 @@ pub fn handed_over(fprocess: &str, settings: &[(&str, &str)]) -> (Child, SocketA
     command
         .env("fprocess", fprocess)
         .env("skep_inherit", "stdin")
+        .env("metrics_port", "off")
         .env("suppress_lock", "true");
     command.envs(settings.iter().copied());
     command
@@ -326,6 +428,12 @@ pub fn abandon(mut process: Child) -> String {
     String::from_utf8(log).unwrap()
 }
 
+/// A port that was free a moment ago, for a function's own server.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
 /// Whether this test may make namespaces.
 pub fn is_root() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -337,7 +445,8 @@ pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
     eventually_or(condition, || what.to_owned());
 }
 
-fn eventually_or(mut condition: impl FnMut() -> bool, what: impl Fn() -> String) {
+/// The same, with words for what is wrong that are found when it is.
+pub fn eventually_or(mut condition: impl FnMut() -> bool, what: impl Fn() -> String) {
     let until = Instant::now() + PATIENCE;
     while !condition() {
         assert!(
@@ -349,13 +458,19 @@ fn eventually_or(mut condition: impl FnMut() -> bool, what: impl Fn() -> String)
     }
 }
 
-fn collect(mut source: impl Read + Send + 'static) -> Arc<Mutex<Vec<u8>>> {
+fn collect(
+    mut source: impl Read + Send + 'static,
+    is_read: Arc<AtomicBool>,
+) -> Arc<Mutex<Vec<u8>>> {
     let collected = Arc::new(Mutex::new(Vec::new()));
     let target = Arc::clone(&collected);
     std::thread::spawn(move || {
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; 16 * 1024];
         while let Ok(count @ 1..) = source.read(&mut buffer) {
             target.lock().unwrap().extend_from_slice(&buffer[..count]);
+            while !is_read.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
     });
     collected

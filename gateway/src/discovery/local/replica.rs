@@ -123,7 +123,12 @@ fn environment(function: &StackFunction, lock_dir: &Path) -> Vec<(String, String
             .clone()
             .map(|fprocess| ("fprocess".to_owned(), fprocess)),
     );
-    for (name, value) in [("skep_inherit", "stdin"), ("skep_workers", "1")] {
+    // Many watchdogs on one machine would fight for the one port; the gateway's own metrics count every call.
+    for (name, value) in [
+        ("skep_inherit", "stdin"),
+        ("skep_workers", "1"),
+        ("metrics_port", "off"),
+    ] {
         environment.push((name.to_owned(), value.to_owned()));
     }
     environment.push(("skep_lock_dir".to_owned(), lock_dir.display().to_string()));
