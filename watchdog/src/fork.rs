@@ -168,9 +168,7 @@ impl Run {
             }
             if let Poll::Ready(Err(error)) = self.feed.poll(cx) {
                 self.kill = Kill::BodyBroken;
-                return Poll::Ready(Err(Refusal::BodyBroken {
-                    error: describe(&error),
-                }));
+                return Poll::Ready(Err(Refusal::broken(&error)));
             }
             self.read_output(cx, wanted);
             if self.output.len() > wanted {
@@ -346,7 +344,11 @@ fn readers(stdout: OwnedFd, stderr: Option<OwnedFd>) -> io::Result<(Reader, Opti
 }
 
 fn cannot_start(watchdog: &Watchdog, error: &io::Error) -> Refusal {
-    if error.raw_os_error() == Some(libc::E2BIG) {
+    let is_too_big = error.raw_os_error() == Some(libc::E2BIG);
+    if is_too_big && watchdog.config.has_arguments {
+        return Refusal::ArgumentsTooLong;
+    }
+    if is_too_big {
         return Refusal::HeadTooLarge {
             variable: "the request's head".to_owned(),
         };
@@ -364,13 +366,5 @@ fn copy_for_debugging(watchdog: &Watchdog, output: &[u8]) {
         .filter(|_| watchdog.config.write_debug && !output.is_empty())
     {
         debug.chunk(output);
-    }
-}
-
-/// hyper's errors keep the cause to themselves; both are of use to the sender.
-fn describe(error: &hyper::Error) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
     }
 }

@@ -27,7 +27,7 @@ use crate::refusal::Refusal;
 use crate::stream::Stream;
 use crate::strings::Strings;
 use crate::watchdog::{Counted, Watchdog};
-use crate::{cgi, files, fork, outcome, probes, proxy, reply, report};
+use crate::{args, cgi, files, fork, outcome, probes, proxy, reply, report};
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -84,7 +84,7 @@ async fn call(
             Err((refusal, body)) => refuse(watchdog, &refusal, &head, body),
         };
     }
-    let mut run = match start(call, &head, body) {
+    let mut run = match start(call, &head, body).await {
         Ok(run) => run,
         Err((refusal, body)) => return refuse(watchdog, &refusal, &head, body),
     };
@@ -127,17 +127,30 @@ fn admit(watchdog: &Watchdog, head: &Parts) -> Result<Counted, Refusal> {
     Ok(slot)
 }
 
-fn start(call: Call, head: &Parts, body: Incoming) -> Result<Run, (Refusal, Option<Incoming>)> {
+/// Begins the run, once its arguments are there if they come in the body.
+async fn start(
+    call: Call,
+    head: &Parts,
+    mut body: Incoming,
+) -> Result<Run, (Refusal, Option<Incoming>)> {
+    let config = &call.watchdog.config;
+    let mut arguments = None;
+    if config.has_arguments {
+        match Box::pin(args::receive(&call, &mut body)).await {
+            Ok(received) => arguments = Some(received),
+            Err(refusal) => return Err((refusal, Some(body))),
+        }
+    }
     report::starting(&call.watchdog);
-    let described = match describe(&call.watchdog.config, head) {
+    let described = match describe(config, head) {
         Ok(described) => described,
         Err(refusal) => return Err((refusal, Some(body))),
     };
     let request = fork::Request {
         headers: &head.headers,
         described,
-        arguments: None,
-        body: Some(body),
+        body: arguments.is_none().then_some(body),
+        arguments,
     };
     Run::start(call, request)
 }

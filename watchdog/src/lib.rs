@@ -7,6 +7,7 @@
 //! The library exists because the gateway offers the same program as `skep watchdog`.
 
 mod activity;
+mod args;
 mod backoff;
 mod body;
 mod cgi;
@@ -14,6 +15,7 @@ mod command;
 mod config;
 mod connection;
 mod content_type;
+mod deadline;
 mod download;
 mod duration;
 mod excerpt;
@@ -22,6 +24,7 @@ mod feed;
 mod files;
 mod filler;
 mod fork;
+mod gather;
 mod handler;
 mod health;
 mod hops;

@@ -29,6 +29,12 @@ pub(crate) enum Refusal {
     CannotStart { command: String, error: String },
     /// The body did not arrive whole.
     BodyBroken { error: String },
+    /// The body is larger than may be gathered.
+    BodyTooLarge { limit: usize },
+    /// The body is not what `input_mode=args` asks for.
+    NotArguments { mistake: String },
+    /// The kernel does not take so much.
+    ArgumentsTooLong,
     /// `read_timeout` while the body arrived.
     BodySlow { limit: Duration },
     /// `exec_timeout`.
@@ -50,6 +56,15 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// Of a body that broke off. hyper's errors keep the cause to themselves; both are of use to the sender.
+    pub(crate) fn broken(error: &hyper::Error) -> Self {
+        let error = match std::error::Error::source(error) {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        };
+        Self::BodyBroken { error }
+    }
+
     /// Its status.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
@@ -57,7 +72,10 @@ impl Refusal {
             Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NoFile => StatusCode::NOT_FOUND,
             Self::Method | Self::HealthMethod | Self::FileMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NulInPath | Self::BodyBroken { .. } => StatusCode::BAD_REQUEST,
+            Self::NulInPath | Self::BodyBroken { .. } | Self::NotArguments { .. } => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::BodyTooLarge { .. } | Self::ArgumentsTooLong => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::CannotStart { .. } | Self::ExitUnknown | Self::FunctionBroken { .. } => {
                 StatusCode::INTERNAL_SERVER_ERROR
@@ -81,6 +99,9 @@ impl Refusal {
             }
             Self::CannotStart { command, error } => format!("cannot start {command}: {error}"),
             Self::BodyBroken { error } => format!("the request body did not arrive whole, the run was ended: {error}"),
+            Self::BodyTooLarge { limit } => format!("the request body has more than {limit} bytes, which cannot become arguments; send less, or set input_mode=stdin"),
+            Self::NotArguments { mistake } => format!("the request body is not a JSON array of arguments, nor an object with such an array as args: {mistake}"),
+            Self::ArgumentsTooLong => "the arguments are too long for the kernel together with the environment; send less, or set input_mode=stdin".to_owned(),
             Self::BodySlow { limit } => format!("the request body took longer than {}, the run was ended; raise read_timeout", show(*limit)),
             Self::RunSlow { limit, .. } => format!("the run took longer than {} and was killed; raise exec_timeout", show(*limit)),
             Self::AnswerSlow { limit } => format!("there was no answer within {}, the run was ended; raise write_timeout", show(*limit)),

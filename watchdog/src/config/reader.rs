@@ -54,7 +54,8 @@ const HTTP_ONLY: [&str; 6] = [
 ];
 
 /// What only the modes with one process per request know.
-const RUNS_ONLY: [&str; 4] = [
+const RUNS_ONLY: [&str; 5] = [
+    "input_mode",
     "prefork",
     "prefork_idle",
     "max_cpu_seconds",
@@ -209,6 +210,20 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             self.unused(second, &format!("because {first} is set"));
         }
         Some((first, value))
+    }
+
+    /// Where a request's body goes: into the command's input, or into its arguments.
+    pub(super) fn has_arguments(&mut self, mode: Mode) -> bool {
+        match self.value("input_mode").filter(|_| mode.has_runs()) {
+            None => false,
+            Some(name) if name == "args" => true,
+            Some(name) => {
+                if name != "stdin" {
+                    self.ignored("input_mode", &name, "stdin or args", "stdin");
+                }
+                false
+            }
+        }
     }
 
     /// More than a byte counts would be a mistake of the writer.

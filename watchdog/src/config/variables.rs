@@ -78,6 +78,11 @@ pub(crate) const VARIABLES: &[Variable] = &[
         "stdin is a JSON object with the headers and the body in base64",
     ),
     variable(
+        "input_mode",
+        "stdin",
+        "args: the body is a JSON array, or an object with args, and becomes arguments",
+    ),
+    variable(
         "prefork",
         "0 (off)",
         "processes started ahead, each waiting for a request; at most 255",
