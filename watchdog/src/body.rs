@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::connection::Activity;
+use crate::activity::Activity;
 use crate::download::Download;
 use crate::excerpt::Excerpt;
 use crate::stream::Stream;

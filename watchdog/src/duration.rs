@@ -33,6 +33,12 @@ pub(crate) fn seconds(duration: Duration) -> String {
     format!("{}.{:06}", duration.as_secs(), duration.subsec_micros())
 }
 
+/// Milliseconds with three decimals, as `Server-Timing` has them.
+pub(crate) fn millis(duration: Duration) -> String {
+    let micros = duration.as_micros();
+    format!("{}.{:03}", micros / 1000, micros % 1000)
+}
+
 fn parse_units(mut rest: &str) -> Option<u128> {
     let mut total: u128 = 0;
     if rest.is_empty() {

@@ -48,16 +48,22 @@ pub(crate) enum Kill {
     ClientGone,
     /// `idle_timeout`: nobody called the child of `mode=http`.
     IdleTimeout,
+    /// `max_cpu_seconds`, by the kernel.
+    CpuLimit,
+    /// `prefork_idle`: nobody called, so that nobody is kept waiting.
+    PreforkIdle,
 }
 
 impl Kill {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::ExecTimeout,
         Self::ReadTimeout,
         Self::WriteTimeout,
         Self::BodyBroken,
         Self::ClientGone,
         Self::IdleTimeout,
+        Self::CpuLimit,
+        Self::PreforkIdle,
     ];
 
     /// Its label.
@@ -69,6 +75,8 @@ impl Kill {
             Self::BodyBroken => "body_broken",
             Self::ClientGone => "client_gone",
             Self::IdleTimeout => "idle_timeout",
+            Self::CpuLimit => "max_cpu_seconds",
+            Self::PreforkIdle => "prefork_idle",
         }
     }
 }
@@ -113,10 +121,6 @@ impl Metrics {
     }
 
     /// So many processes stand ready for calls; shown from the first time on.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the pool that tells it lands separately")
-    )]
     pub(crate) fn pool_has(&self, children: usize) {
         self.pool.store(children, Ordering::Relaxed);
     }

@@ -17,8 +17,9 @@ use rustix::process::{
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::runs::{RunId, Runs};
+use crate::runs::{Number, RunId, Runs};
 use crate::spawn::{Child, signal_group};
+use crate::start::Pipes;
 use crate::tree::{self, Identity, Snapshot};
 
 /// From TERM to KILL.
@@ -41,10 +42,18 @@ const PASSES: usize = 20;
 pub(crate) struct Orders {
     /// The runs that may have left-overs.
     pub(crate) runs: Runs,
-    condemned: Mutex<Vec<Child>>,
+    condemned: Mutex<Vec<Condemned>>,
     has_ended: AtomicBool,
     is_asleep: AtomicBool,
     bell: Notify,
+}
+
+/// The direct child of a run that is to be ended.
+#[derive(Debug)]
+struct Condemned {
+    child: Child,
+    /// Kept until it is gone.
+    _pipes: Option<Pipes>,
 }
 
 impl Orders {
@@ -68,12 +77,15 @@ impl Orders {
         }
     }
 
-    /// A run is to be ended with its whole tree, at once.
-    pub(crate) fn end_tree(&self, id: RunId, child: Child) {
+    /// A run is to be ended with its whole tree, at once. Pipes that are given stay open until the child is gone.
+    pub(crate) fn end_tree(&self, id: RunId, child: Child, pipes: Option<Pipes>) {
         self.condemned
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(child);
+            .push(Condemned {
+                child,
+                _pipes: pipes,
+            });
         self.runs.end(id);
         self.bell.notify_one();
     }
@@ -100,9 +112,9 @@ pub(crate) struct Reaper {
     /// Children from before our time, as of a shell that started a service and then became us: never touched.
     elder: HashSet<Identity>,
     /// Direct children of runs that were ended; theirs to be reaped here.
-    children: Vec<Child>,
+    children: Vec<Condemned>,
     /// Orphans without a run, with the last run that had begun when they were first seen.
-    seen: HashMap<Identity, RunId>,
+    seen: HashMap<Identity, Number>,
     /// Who is to die, and since when each is known to.
     victims: HashMap<Identity, Instant>,
 }
@@ -174,7 +186,8 @@ impl Reaper {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
         );
-        self.children.retain(|child| child.try_reap().is_none());
+        self.children
+            .retain(|condemned| condemned.child.try_reap().is_none());
         let orphans = reap_orphans();
         if fresh.is_empty() && self.victims.is_empty() && orphans == Orphans::None {
             self.seen.clear();
@@ -194,12 +207,13 @@ impl Reaper {
     }
 
     /// Ended runs: their tree is known while the direct child lives, so it is listed before anything is signalled.
-    fn condemn(&mut self, snapshot: &Snapshot, fresh: Vec<Child>) {
-        for child in fresh {
-            let roots = snapshot.find(child.pid());
+    fn condemn(&mut self, snapshot: &Snapshot, fresh: Vec<Condemned>) {
+        for condemned in fresh {
+            let pid = condemned.child.pid();
+            let roots = snapshot.find(pid);
             self.add_victims(snapshot.with_descendants(roots), Instant::now());
-            signal_group(child.pid(), Signal::TERM);
-            self.children.push(child);
+            signal_group(pid, Signal::TERM);
+            self.children.push(condemned);
         }
     }
 

@@ -23,6 +23,36 @@ fn the_body_goes_in_and_the_output_comes_back() {
 }
 
 #[test]
+fn the_parts_of_a_call_are_told_in_their_order() {
+    let watchdog = script("sleep 0.1; echo; sleep 0.1; exit $(cat)").start();
+    for (body, status) in [("0", 200), ("3", 500)] {
+        let answer = watchdog.post(body);
+        assert_eq!(answer.status, status);
+        let parts = answer.header("server-timing").split(", ");
+        let parts: Vec<_> = parts
+            .map(|part| part.split_once(";dur=").unwrap())
+            .map(|(name, millis)| (name, millis.parse::<f64>().unwrap()))
+            .collect();
+        let [("spawn", spawn), ("first-byte", first), ("total", total)] = parts[..] else {
+            panic!("{parts:?}");
+        };
+        assert!(
+            spawn > 0.0 && first >= spawn + 100.0 && total >= first + 100.0,
+            "{parts:?}"
+        );
+    }
+    assert_eq!(
+        function("true")
+            .start()
+            .get("/")
+            .header("server-timing")
+            .split(", ")
+            .count(),
+        2
+    );
+}
+
+#[test]
 fn a_command_line_is_split_at_its_spaces() {
     assert_eq!(function("base64 -d").start().post("aGk=").text(), "hi");
 }
@@ -197,14 +227,17 @@ fn a_file_that_cannot_be_executed_is_a_500_that_names_it() {
 }
 
 #[test]
-fn output_beyond_the_buffer_is_streamed_with_the_duration_as_a_trailer() {
+fn output_beyond_the_buffer_is_streamed_with_the_timings_as_trailers() {
     let watchdog = script("head -c 70000 /dev/zero").start();
     let answer = watchdog.call(&Request::get("/").header("TE", "trailers"));
     assert_eq!(
         (answer.status, answer.body.len(), answer.is_whole),
         (200, 70_000, true)
     );
-    assert_eq!(answer.header("trailer"), "x-duration-seconds");
+    assert_eq!(
+        answer.header("trailer"),
+        "x-duration-seconds, server-timing"
+    );
     assert!(
         answer.trailers["x-duration-seconds"]
             .parse::<f64>()
@@ -213,6 +246,10 @@ fn output_beyond_the_buffer_is_streamed_with_the_duration_as_a_trailer() {
         "{:?}",
         answer.trailers
     );
+    let timing = &answer.trailers["server-timing"];
+    for part in ["spawn;dur=", "first-byte;dur=", "total;dur="] {
+        assert!(timing.contains(part), "{timing}");
+    }
 }
 
 #[test]

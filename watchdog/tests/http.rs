@@ -122,6 +122,11 @@ fn a_request_arrives_as_it_was_sent_and_the_answer_returns_as_it_was_given() {
     assert_eq!(told(&text, "body"), Some("hello"));
     assert_eq!(answer.header("x-mine"), "b", "the last of two");
     assert!(answer.header("x-duration-seconds").contains('.'));
+    assert!(
+        answer
+            .header("server-timing")
+            .starts_with("first-byte;dur=")
+    );
     assert_eq!(answer.header("x-skep-not-accepted"), "");
     assert_eq!(watchdog.get("/missing").status, 404);
     let brewed = watchdog.call(&Request::bare("BREW", "/pot"));

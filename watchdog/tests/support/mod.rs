@@ -56,6 +56,14 @@ pub fn script(script: &str) -> Builder {
     bare().script(script)
 }
 
+/// A watchdog whose command is a program in Python.
+pub fn python(program: &str) -> Builder {
+    let builder = bare();
+    let path = builder.directory().join("program.py");
+    std::fs::write(&path, program).unwrap();
+    builder.env("fprocess", &format!("python3 {}", path.display()))
+}
+
 /// A watchdog without any configuration but a lock directory of its own.
 pub fn bare() -> Builder {
     with_program(Command::new(env!("CARGO_BIN_EXE_fwatchdog")))
@@ -335,6 +343,12 @@ pub fn is_alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')')
         .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+/// Kills one process.
+pub fn kill(pid: &str) {
+    let status = Command::new("kill").args(["-KILL", pid]).status().unwrap();
+    assert!(status.success());
 }
 
 /// A watchdog on a listener that it was given, as the gateway starts it; to be ended with `abandon`.
