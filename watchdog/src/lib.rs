@@ -33,6 +33,8 @@ mod metrics;
 mod mode;
 mod pipes;
 mod process;
+#[cfg(test)]
+mod properties;
 mod proxy;
 mod range;
 mod reaper;
