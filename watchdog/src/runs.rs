@@ -78,7 +78,7 @@ impl Runs {
     }
 
     /// The run that marks like these stand for, if it is one of ours.
-    fn run_of(&self, marks: &Marks) -> Option<RunId> {
+    pub(crate) fn run_of(&self, marks: &Marks) -> Option<RunId> {
         let by_limit = marks
             .limit
             .filter(|limit| limit >> RUN_BITS == self.limit_base >> RUN_BITS)
