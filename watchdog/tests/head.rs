@@ -99,6 +99,24 @@ fn headers_of_the_connection_do_not_reach_the_command() {
 }
 
 #[test]
+fn two_hosts_are_one_too_many_and_none_is_not_missed() {
+    for mode in ["classic", "streaming"] {
+        let watchdog = function("env").env("mode", mode).start();
+        let answer = watchdog.call(&Request::get("/").header("Host", "other"));
+        assert_eq!(
+            (answer.status, answer.header("x-openfaas-internal")),
+            (400, "fwatchdog")
+        );
+        assert!(answer.text().contains("Host"), "{}", answer.text());
+        let mut stream = watchdog.connect();
+        std::io::Write::write_all(&mut stream, b"GET /p HTTP/1.0\r\n\r\n").unwrap();
+        let answer = support::client::receive(&mut std::io::BufReader::new(stream));
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.variable("Http_Host"), None);
+    }
+}
+
+#[test]
 fn no_header_can_bring_a_variable_or_a_line_of_its_own() {
     let watchdog = function("cat /proc/self/environ").start();
     let hostile: [&[u8]; 16] = [
