@@ -11,7 +11,7 @@ pub mod client;
 mod metrics;
 pub mod place;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use client::{Answer, Request};
+use client::{Answer, Chunks, Request};
 use place::Inner;
 
 /// How long a test waits for something that must come.
@@ -281,6 +281,51 @@ impl Watchdog {
             .find_map(|line| line.strip_prefix(field))
             .unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Sends so many MiB through a command that repeats them, and compares.
+    pub fn pass_through(&self, megabytes: u64) {
+        let noise: Vec<u8> = (0..1 << 20)
+            .map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect();
+        // No two blocks are the same, so that none can be lost, doubled or exchanged.
+        let numbered = |block: &mut [u8], number: u64| {
+            block[..8].copy_from_slice(&number.to_le_bytes());
+        };
+        let mut stream = self.connect();
+        let mut sender = stream.try_clone().unwrap();
+        let head = Request::bare("POST", "/")
+            .header("Content-Length", &(megabytes << 20).to_string())
+            .bytes();
+        let (mut sent, mut expected) = (noise.clone(), noise);
+        let feeder = std::thread::spawn(move || {
+            sender.write_all(&head).unwrap();
+            for number in 0..megabytes {
+                numbered(&mut sent, number);
+                sender.write_all(&sent).unwrap();
+            }
+        });
+        let mut chunks = Chunks::after_head(&mut stream);
+        let mut received = vec![0; expected.len()];
+        for number in 0..megabytes {
+            chunks.read_exact(&mut received).unwrap();
+            numbered(&mut expected, number);
+            assert!(received == expected, "MiB {number} differs");
+        }
+        feeder.join().unwrap();
+        assert_eq!(chunks.read(&mut received).unwrap(), 0, "nothing follows");
+    }
+
+    /// The processor time that it has used.
+    pub fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+        // User and system time, in hundredths of a second.
+        let ticks = fields
+            .skip(11)
+            .take(2)
+            .map(|ticks| ticks.parse::<u64>().unwrap());
+        Duration::from_millis(ticks.sum::<u64>() * 10)
     }
 
     /// Its open file descriptors.
