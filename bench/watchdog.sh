@@ -29,7 +29,7 @@ export WRK_BODY=hello
 start_watchdog() { # program; sets url
     local port
     port=$(free_port)
-    start watchdog env fprocess="$work/cat" port="$port" TMPDIR="$work" "$1"
+    start watchdog env fprocess="$work/cat" port="$port" metrics_port=0 TMPDIR="$work" "$1"
     await "$1 to listen" listens "$port"
     url=http://127.0.0.1:$port/
 }

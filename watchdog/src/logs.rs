@@ -169,9 +169,11 @@ impl Shared {
         }
         if dropped > 0 {
             let name = self.name;
+            // What was dropped may have had the end of a line.
+            let end = if bytes.ends_with(b"\n") { "" } else { "\n" };
             let _ = writeln!(
                 out,
-                "fwatchdog: dropped {dropped} bytes of output, {name} was not read fast enough"
+                "{end}fwatchdog: dropped {dropped} bytes of output, {name} was not read fast enough"
             );
         }
         let _ = out.flush();

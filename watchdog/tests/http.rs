@@ -8,11 +8,10 @@
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use support::client::{Request, receive};
-use support::{Builder, Watchdog, eventually, is_alive, script};
+use support::{Builder, Watchdog, eventually, free_port, is_alive, script};
 
 /// A function that tells what it was asked, and misbehaves on request.
 const SERVER: &str = r#"
@@ -85,11 +84,6 @@ open(os.environ['TMPDIR'] + '/pids', 'a').write('%d\n' % os.getpid())
 time.sleep(float(os.environ.get('wait', '0')))
 Server(('127.0.0.1', int(sys.argv[1])), Handler).serve_forever()
 "#;
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
 
 /// A watchdog in front of the server above.
 fn server() -> Builder {

@@ -119,7 +119,8 @@ fn every_kill_is_counted_by_its_reason() {
     let late = receive(&mut BufReader::new(body("1\r\nx\r\n")));
     assert_eq!(late.status, 408);
     assert_eq!(watchdog.get("/").status, 504);
-    let seen = watchdog.lines("up", 3).len();
+    // The one with the broken body may have been ended before its first word.
+    let seen = watchdog.lines("up", 2).len();
     let gone = body("0\r\n\r\n");
     watchdog.lines("up", seen + 1);
     drop(gone);
@@ -280,10 +281,9 @@ fn metrics_are_told_until_the_drain_is_over() {
     running.write_all(&Request::get("/").bytes()).unwrap();
     watchdog.lines("up", 1);
     watchdog.signal("TERM");
-    eventually("new calls are refused", || watchdog.get("/").status == 503);
-    eventually("the refusals are counted", || {
-        watchdog.metric(&calls(503, "get")) >= 1.0
-    });
+    watchdog.logs("SIGTERM: draining");
+    assert_eq!(watchdog.get("/").status, 503);
+    watchdog.counts(&calls(503, "get"), 1.0);
     assert_eq!(watchdog.metric("http_requests_in_flight"), 1.0);
     std::fs::write(watchdog.file("go"), "").unwrap();
     assert_eq!(watchdog.exit().0, Some(0));

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{bare, function, script};
+use support::{bare, function};
 
 #[test]
 fn without_fprocess_it_refuses_to_start_and_says_what_to_set() {
@@ -38,21 +38,114 @@ fn a_port_that_is_taken_is_said_in_one_line() {
 }
 
 #[test]
-fn values_that_are_not_used_are_warned_of_by_name() {
-    let watchdog = function("cat")
-        .env("exec_timeout", "soon")
-        .env("write_debug", "1")
-        .env("max_inflight", "x")
+fn values_that_cannot_be_read_are_warned_of_by_name() {
+    let unreadable = [
+        ("exec_timeout", "soon"),
+        ("read_timeout", "-5s"),
+        ("write_timeout", "1.5"),
+        ("healthcheck_interval", "never"),
+        ("max_inflight", "x"),
+        ("response_buffer", "64k"),
+        ("write_debug", "1"),
+        ("cgi_headers", "True"),
+        ("marshal_request", "yes"),
+        ("debug_headers", "1"),
+        ("suppress_lock", "1"),
+        ("combine_output", "TRUE"),
+        ("jwt_auth", "1"),
+        ("skep_workers", "0"),
+        ("log_buffer_size", "-1"),
+    ];
+    let builder = function("cat");
+    let watchdog = unreadable
+        .iter()
+        .fold(builder, |builder, (name, value)| builder.env(name, value))
         .start();
-    for name in ["exec_timeout=soon", "write_debug=1", "max_inflight=x"] {
-        assert_eq!(
-            watchdog.log().matches(&format!("warning: {name}")).count(),
-            1,
-            "{}",
-            watchdog.log()
-        );
+    for (name, value) in unreadable {
+        let warning = format!("warning: {name}={value} is not ");
+        let log = watchdog.log();
+        assert_eq!(log.matches(&warning).count(), 1, "{warning}: {log}");
     }
     assert_eq!(watchdog.post("hi").text(), "hi");
+}
+
+/// The variables that the log warns of, with the values that were set.
+fn warned_of(settings: &[(&str, &str)]) -> Vec<String> {
+    let builder = function("cat");
+    let watchdog = settings
+        .iter()
+        .fold(builder, |builder, (name, value)| builder.env(name, value))
+        .start();
+    let log = watchdog.log();
+    let warnings = log.lines().filter_map(|line| {
+        Some(
+            line.split_once("warning: ")?
+                .1
+                .split(' ')
+                .next()?
+                .to_owned(),
+        )
+    });
+    warnings.collect()
+}
+
+#[test]
+fn what_the_mode_does_not_look_at_is_warned_of() {
+    let classic = [
+        ("prefix_logs", "true"),
+        ("log_callid", "true"),
+        ("idle_timeout", "5s"),
+        ("http_upstream_url", "http://127.0.0.1:1"),
+        ("upstream_url", "http://127.0.0.1:1"),
+        ("http_buffer_req_body", "true"),
+        ("buffer_http", "true"),
+        ("ready_path", "/ready"),
+        ("static_path", "/tmp"),
+        ("jwt_auth_debug", "true"),
+        ("jwt_auth_local", "true"),
+        ("log_call_id", "true"),
+    ];
+    let streaming = [
+        ("combine_output", "true"),
+        ("cgi_headers", "true"),
+        ("response_buffer", "1"),
+        ("marshal_request", "true"),
+        ("write_debug", "true"),
+    ];
+    let of_files = [
+        ("exec_timeout", "5s"),
+        ("prefix_logs", "true"),
+        ("log_buffer_size", "1000"),
+        ("content_type", "a/b"),
+        ("function_process", "cat"),
+        ("fprocess", "cat"),
+    ];
+    let served = [("content_type", "a/b")];
+    let upstream = ("http_upstream_url", "http://127.0.0.1:1");
+    for (extra, unused) in [
+        (&[][..], &classic[..]),
+        (&[("mode", "streaming")], &streaming),
+        (&[("mode", "static"), ("static_path", "/tmp")], &of_files),
+        (&[("mode", "http"), upstream], &served),
+    ] {
+        let settings = [extra, unused].concat();
+        let mut warned = warned_of(&settings);
+        let mut expected: Vec<_> = unused
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        warned.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(warned, expected);
+    }
+}
+
+#[test]
+fn the_name_that_loses_against_its_other_name_is_warned_of() {
+    let both = [("function_process", "wc"), ("fprocess", "cat")];
+    assert_eq!(warned_of(&both), ["fprocess=cat"]);
+    let same = [("function_process", "cat"), ("fprocess", "cat")];
+    assert!(warned_of(&same).is_empty());
 }
 
 #[test]
@@ -112,37 +205,4 @@ fn write_debug_copies_the_output_to_stdout() {
     });
     watchdog.logs(" Duration: ");
     assert!(!watchdog.log().contains("Wrote"));
-}
-
-#[test]
-fn a_stderr_that_nobody_reads_blocks_no_command() {
-    let noise = "sh -c 'head -c 5000000 /dev/zero | tr \"\\0\" x >&2; echo done'";
-    let (process, address) = support::handed_over(noise, &[("combine_output", "false")]);
-    let stream = std::net::TcpStream::connect(address).unwrap();
-    let answer = support::client::exchange(stream, &support::client::Request::get("/"));
-    assert_eq!((answer.status, answer.text().as_str()), (200, "done\n"));
-    // Only now somebody reads it.
-    let log = support::abandon(process);
-    assert!(
-        log.contains("fwatchdog: dropped "),
-        "{} bytes of log",
-        log.len()
-    );
-    assert!(log.len() < 1_000_000, "{} bytes of log", log.len());
-}
-
-#[test]
-fn long_lines_of_stderr_arrive_whole_when_they_are_read() {
-    let watchdog = script("head -c 100000 /dev/zero | tr '\\0' 'x' >&2; echo >&2 end")
-        .env("combine_output", "false")
-        .start();
-    assert_eq!(watchdog.get("/").status, 200);
-    watchdog.logs("xend\n");
-    let line = watchdog
-        .log()
-        .lines()
-        .find(|line| line.ends_with("xend"))
-        .unwrap()
-        .to_owned();
-    assert_eq!(line.matches('x').count(), 100_000);
 }

@@ -72,6 +72,7 @@ fn values_that_cannot_be_read_fall_back_with_a_warning() {
         ("fprocess", "cat"),
         ("exec_timeout", "soon"),
         ("port", "99999"),
+        ("metrics_port", "on"),
         ("max_inflight", "-1"),
         ("content_type", "a\nb"),
     ];
@@ -80,9 +81,11 @@ fn values_that_cannot_be_read_fall_back_with_a_warning() {
         (config.exec_timeout, config.port, config.max_in_flight),
         (None, 8080, None)
     );
+    assert_eq!(config.metrics_port, Some(8081));
     for name in [
         "exec_timeout=soon",
         "port=99999",
+        "metrics_port=on",
         "max_inflight=-1",
         "content_type=",
     ] {
@@ -136,6 +139,31 @@ fn the_documentation_has_every_variable_with_its_default() {
         let row = format!("| {} | {} |", variable.name, plain(variable.default));
         assert!(page.contains(&row), "{row}");
     }
+}
+
+#[test]
+fn metrics_have_a_port_any_port_or_none() {
+    let port = |value| {
+        let config = read_pairs(&[("fprocess", "cat"), ("metrics_port", value)]).unwrap();
+        (config.metrics_port, config.warnings.len())
+    };
+    assert_eq!(port(""), (Some(8081), 0));
+    assert_eq!(port("0"), (Some(0), 0));
+    assert_eq!(port("9100"), (Some(9100), 0));
+    assert_eq!(port("off"), (None, 0));
+}
+
+#[test]
+fn the_longest_line_has_bounds_and_must_be_a_number() {
+    let longest = |value| {
+        let config = read_pairs(&[("fprocess", "cat"), ("log_buffer_size", value)]);
+        config.map(|config| (config.longest_line, config.warnings.len()))
+    };
+    assert_eq!(longest(""), Ok((65_536, 0)));
+    assert_eq!(longest("1000"), Ok((1000, 0)));
+    assert_eq!(longest("-1"), Ok((128 * 1024, 1)));
+    assert_eq!(longest("255"), Ok((256, 1)));
+    assert!(longest("64k").unwrap_err()[0].starts_with("log_buffer_size=64k"));
 }
 
 #[test]

@@ -17,8 +17,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use client::{Answer, Request};
@@ -42,6 +42,8 @@ pub struct Watchdog {
     directory: PathBuf,
     log: Arc<Mutex<Vec<u8>>>,
     output: Arc<Mutex<Vec<u8>>>,
+    /// Whether its stderr is read.
+    is_read: Arc<AtomicBool>,
 }
 
 /// A watchdog with this `fprocess`.
@@ -125,8 +127,10 @@ impl Builder {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut process = self.command.spawn().unwrap();
-        let log = collect(process.stderr.take().unwrap());
-        let output = collect(process.stdout.take().unwrap());
+        let is_read = Arc::new(AtomicBool::new(true));
+        let log = collect(process.stderr.take().unwrap(), Arc::clone(&is_read));
+        let always = Arc::new(AtomicBool::new(true));
+        let output = collect(process.stdout.take().unwrap(), always);
         let mut port = None;
         let is_decided = || {
             let has_ended = process.try_wait().unwrap().is_some();
@@ -149,6 +153,7 @@ impl Builder {
             directory: self.directory.clone(),
             log,
             output,
+            is_read,
         })
     }
 }
@@ -233,6 +238,16 @@ impl Watchdog {
         String::from_utf8_lossy(&self.log.lock().unwrap()).into_owned()
     }
 
+    /// The same, byte by byte.
+    pub fn log_bytes(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.log.lock().unwrap()
+    }
+
+    /// Lets its stderr lie from now on, or takes it up again.
+    pub fn read_stderr(&self, is_read: bool) {
+        self.is_read.store(is_read, Ordering::SeqCst);
+    }
+
     /// What it has written to stdout.
     pub fn output(&self) -> String {
         String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
@@ -288,10 +303,19 @@ impl Watchdog {
 
     /// Resident memory in KiB.
     pub fn resident(&self) -> usize {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that it has had so far, in KiB.
+    pub fn peak(&self) -> usize {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix(field))
             .unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
@@ -390,6 +414,18 @@ pub fn abandon(mut process: Child) -> String {
     String::from_utf8(log).unwrap()
 }
 
+/// A port that was free a moment ago, for a function's own server.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Whether this test may make namespaces.
+pub fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    status.lines().any(|line| line.starts_with("Uid:\t0\t0"))
+}
+
 /// Waits for a condition that must come true.
 pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
     eventually_or(condition, || what.to_owned());
@@ -408,13 +444,19 @@ pub fn eventually_or(mut condition: impl FnMut() -> bool, what: impl Fn() -> Str
     }
 }
 
-fn collect(mut source: impl Read + Send + 'static) -> Arc<Mutex<Vec<u8>>> {
+fn collect(
+    mut source: impl Read + Send + 'static,
+    is_read: Arc<AtomicBool>,
+) -> Arc<Mutex<Vec<u8>>> {
     let collected = Arc::new(Mutex::new(Vec::new()));
     let target = Arc::clone(&collected);
     std::thread::spawn(move || {
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; 16 * 1024];
         while let Ok(count @ 1..) = source.read(&mut buffer) {
             target.lock().unwrap().extend_from_slice(&buffer[..count]);
+            while !is_read.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
     });
     collected
