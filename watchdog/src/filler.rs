@@ -19,6 +19,10 @@ use crate::watchdog::Watchdog;
 /// How often ends are looked for where the kernel does not tell them (before 5.3).
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long a start lets the call go first that has taken a child, as long as others wait: it costs as much processor
+/// time as many a call, and would compete with that one.
+const COURTESY: Duration = Duration::from_millis(20);
+
 const THREAD_STACK: usize = 128 * 1024;
 
 /// Starts the thread, if there is a pool to be filled.
@@ -43,7 +47,7 @@ struct Filler<'a> {
     watchdog: &'a Watchdog,
     pool: &'a Pool,
     backoff: Backoff,
-    /// No start before then, because the last one failed.
+    /// No start before then, because the last one failed, or a call goes first.
     paused_until: Option<Instant>,
     /// Calls that had found a child when we last looked.
     taken: u64,
@@ -91,6 +95,12 @@ impl<'a> Filler<'a> {
         let taken = self.pool.taken();
         if std::mem::replace(&mut self.taken, taken) != taken {
             self.backoff.has_worked();
+            self.paused_until = match self.pool.waiting() {
+                0 => None,
+                _ => self
+                    .paused_until
+                    .or_else(|| Some(Instant::now() + COURTESY)),
+            };
         }
         for dead in self
             .pool
