@@ -3,8 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use hyper::StatusCode;
 use tokio::time::Instant;
 
+use crate::record::Record;
 use crate::tunnel::Tunnel;
 
 /// How long a connection may wait for its next call. The gateway keeps connections and closes them sooner than this.
@@ -16,6 +18,8 @@ pub(crate) struct Activity {
     phase: Cell<Phase>,
     since: Cell<Instant>,
     call_limit: Cell<Option<Instant>>,
+    /// Of the call that goes on; it ends with the answer's body, or with the connection.
+    record: RefCell<Option<Record>>,
     /// Set when the call has ended in an upgrade.
     tunnel: RefCell<Option<Tunnel>>,
 }
@@ -37,6 +41,7 @@ impl Activity {
             phase: Cell::new(Phase::Idle),
             since: Cell::new(Instant::now()),
             call_limit: Cell::new(None),
+            record: RefCell::new(None),
             tunnel: RefCell::new(None),
         }
     }
@@ -52,8 +57,35 @@ impl Activity {
         self.call_limit.set(at);
     }
 
+    /// The call is one that counts.
+    pub(crate) fn record(&self, record: Record) {
+        *self.record.borrow_mut() = Some(record);
+    }
+
+    /// The head of the call's answer is known.
+    pub(crate) fn has_answer(&self, status: StatusCode) {
+        self.with_record(|record| record.answered(status));
+    }
+
+    /// So much more of the answer's body is on its way.
+    pub(crate) fn passes_on(&self, bytes: usize) {
+        self.with_record(|record| record.written(bytes));
+    }
+
+    /// The answer's body breaks off.
+    pub(crate) fn breaks_off(&self) {
+        self.with_record(|record| record.broke());
+    }
+
+    fn with_record(&self, event: impl FnOnce(&mut Record)) {
+        if let Some(record) = &mut *self.record.borrow_mut() {
+            event(record);
+        }
+    }
+
     /// The answer is written.
     pub(crate) fn call_is_over(&self) {
+        self.record.take();
         self.enter(Phase::Idle);
     }
 

@@ -7,6 +7,7 @@ use hyper::HeaderMap;
 use hyper::header::{CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 
+use crate::hops;
 use crate::strings::Strings;
 
 /// What the kernel takes for one `NAME=value` of an environment, its closing NUL included.
@@ -93,10 +94,13 @@ pub(crate) fn canonical(name: &HeaderName) -> String {
     name.as_str().chars().map(letter).collect()
 }
 
-/// Whether a header may reach the command: `Proxy` would become `HTTP_PROXY` in many languages' eyes,
-/// and `a_b` could pretend to be `a-b`.
-pub(crate) fn is_passed(name: &HeaderName) -> bool {
-    name.as_str() != "proxy" && !name.as_str().contains('_')
+/// The names of the headers that may reach the command: those of the connection stay there, `Proxy` would become
+/// `HTTP_PROXY` in many languages' eyes, and `a_b` could pretend to be `a-b`.
+pub(crate) fn passed(headers: &HeaderMap) -> impl Iterator<Item = &HeaderName> {
+    let named = hops::named(headers);
+    headers.keys().filter(move |name| {
+        name.as_str() != "proxy" && !name.as_str().contains('_') && !hops::is_of_one(name, &named)
+    })
 }
 
 /// The body's length as the contract writes it: -1 if it comes in chunks, 0 if there is none.
@@ -124,11 +128,7 @@ pub(crate) fn describe(head: &Parts, dialect: Dialect) -> Result<Strings, TooLon
 }
 
 fn add_headers(head: &Parts, dialect: Dialect, entries: &mut Strings) -> Result<(), TooLong> {
-    for name in head
-        .headers
-        .keys()
-        .filter(|name| is_passed(name) && **name != CONTENT_LENGTH)
-    {
+    for name in passed(&head.headers).filter(|name| **name != CONTENT_LENGTH) {
         let values: Vec<&[u8]> = head
             .headers
             .get_all(name)

@@ -39,18 +39,18 @@ fn split_quoted(line: &str) -> Result<Vec<String>, String> {
             }
             (Some(open), c) if c == open => quote = None,
             (None, ' ' | '\t' | '\n') => words.extend(word.take()),
+            // The line goes on; inside of quotes, too.
+            (None | Some('"'), '\\') if chars.as_str().starts_with('\n') => drop(chars.next()),
             (None, '\\') => word
                 .get_or_insert_default()
                 .push(chars.next().unwrap_or('\\')),
             (Some('"'), '\\') => {
-                let next = chars.clone().next();
-                if next.is_some_and(|next| matches!(next, '"' | '\\' | '$' | '`')) {
+                let escaped = chars.as_str().chars().next();
+                let escaped = escaped.filter(|next| matches!(next, '"' | '\\' | '$' | '`'));
+                if escaped.is_some() {
                     chars.next();
                 }
-                word.get_or_insert_default().push(
-                    next.filter(|next| matches!(next, '"' | '\\' | '$' | '`'))
-                        .unwrap_or('\\'),
-                );
+                word.get_or_insert_default().push(escaped.unwrap_or('\\'));
             }
             (_, c) => word.get_or_insert_default().push(c),
         }
@@ -166,6 +166,7 @@ mod tests {
         assert_eq!(words(r#"a  "b c"d ''"#), ["a", "b cd", ""]);
         assert_eq!(words(r#"a "x\"y\z" q\ r"#), ["a", r#"x"y\z"#, "q r"]);
         assert_eq!(words("'my program' x"), ["my program", "x"]);
+        assert_eq!(words("a \\\n\"b\\\nc\" '\\\n'"), ["a", "bc", "\\\n"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::EXPECT;
+use hyper::header::{EXPECT, HOST};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response};
 use tokio::time::Instant;
@@ -44,10 +44,10 @@ pub(crate) async fn answer(
         "/_/health" => probes::health(&watchdog, request.method(), false),
         "/_/ready" => probes::ready(&watchdog, request.method()).await,
         _ => {
-            let mut record = Record::begin(&watchdog, &request);
+            connection.record(Record::begin(&watchdog, &request));
             let response = call(&watchdog, &connection, request).await;
-            record.answered(response.status());
-            response.map(|body| body.recorded(record))
+            connection.has_answer(response.status());
+            response
         }
     };
     if is_debugging {
@@ -120,6 +120,9 @@ fn admit(watchdog: &Watchdog, head: &Parts) -> Result<Counted, Refusal> {
     };
     if !is_taken {
         return Err(Refusal::Method);
+    }
+    if head.headers.get_all(HOST).iter().nth(1).is_some() {
+        return Err(Refusal::ManyHosts);
     }
     if watchdog.service.is_none() && cgi::has_nul(head.uri.path()) {
         return Err(Refusal::NulInPath);

@@ -44,6 +44,8 @@ mod pipes;
 mod pool;
 mod probes;
 mod process;
+#[cfg(test)]
+mod properties;
 mod proxy;
 mod quota;
 mod range;

@@ -12,9 +12,8 @@ pub(crate) const TAIL: &[u8] = b"\"}}";
 /// `{"header":{…},"body":{"raw":"`, names sorted.
 pub(crate) fn opening(headers: &HeaderMap) -> String {
     let is_shown = |name: &str| name != "host" && name != "transfer-encoding";
-    let mut names: Vec<_> = headers
-        .keys()
-        .filter(|name| cgi::is_passed(name) && is_shown(name.as_str()))
+    let mut names: Vec<_> = cgi::passed(headers)
+        .filter(|name| is_shown(name.as_str()))
         .collect();
     names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     let fields: Vec<String> = names

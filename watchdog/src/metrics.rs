@@ -28,6 +28,7 @@ pub(crate) struct Metrics {
     calls: Calls,
     spawns: Histogram,
     waits: Histogram,
+    broken: AtomicU64,
     kills: [AtomicU64; Kill::ALL.len()],
     pool: AtomicUsize,
 }
@@ -88,6 +89,7 @@ impl Metrics {
             calls: Calls::new(),
             spawns: Histogram::default(),
             waits: Histogram::default(),
+            broken: AtomicU64::new(0),
             kills: [const { AtomicU64::new(0) }; Kill::ALL.len()],
             pool: AtomicUsize::new(NO_POOL),
         }
@@ -96,6 +98,11 @@ impl Metrics {
     /// A call is over: its answer's body has ended, or its client has gone.
     pub(crate) fn call_ended(&self, method: &Method, status: StatusCode, took: Duration) {
         self.calls.of(method, status).record(calls::BOUNDS, took);
+    }
+
+    /// An answer broke off after its head: what its status says is not true.
+    pub(crate) fn answer_broke(&self) {
+        self.broken.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A process has been started, and that took so long.

@@ -21,6 +21,8 @@ pub(crate) enum Refusal {
     Method,
     /// A health path asked with another verb than GET.
     HealthMethod,
+    /// More than one `Host`: whoever stands in front may have believed another one than the command would.
+    ManyHosts,
     /// `%00`, which no environment can carry.
     NulInPath,
     /// A header, or the query, that no environment can carry.
@@ -72,9 +74,10 @@ impl Refusal {
             Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NoFile => StatusCode::NOT_FOUND,
             Self::Method | Self::HealthMethod | Self::FileMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NulInPath | Self::BodyBroken { .. } | Self::NotArguments { .. } => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::ManyHosts
+            | Self::NulInPath
+            | Self::BodyBroken { .. }
+            | Self::NotArguments { .. } => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge { .. } | Self::ArgumentsTooLong => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::CannotStart { .. } | Self::ExitUnknown | Self::FunctionBroken { .. } => {
@@ -93,6 +96,7 @@ impl Refusal {
             Self::Busy { limit } => format!("{limit} calls are being served, which is the limit; retry, add replicas or raise max_inflight"),
             Self::Method => "the method is not allowed; use GET, POST, PUT, PATCH or DELETE".to_owned(),
             Self::HealthMethod => "the method is not allowed; use GET".to_owned(),
+            Self::ManyHosts => "the request has more than one Host header; send one".to_owned(),
             Self::NulInPath => "the path contains %00, which cannot be passed to the command".to_owned(),
             Self::HeadTooLarge { variable } => {
                 format!("{variable} is too long for the command's environment; send it in the body, or set cgi_headers=false")

@@ -127,7 +127,7 @@ impl Runs {
     }
 
     /// The number that marks like these stand for, if it is one of ours.
-    fn number_of(&self, marks: &Marks) -> Option<Number> {
+    pub(crate) fn number_of(&self, marks: &Marks) -> Option<Number> {
         let by_limit = marks
             .limit
             .filter(|limit| limit >> RUN_BITS == self.limit_base >> RUN_BITS)
