@@ -5,9 +5,10 @@ mod identify;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{ALLOW, CONNECTION, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::uri::{PathAndQuery, Uri};
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::service::TowerToHyperService;
@@ -56,7 +57,13 @@ impl Edge {
             .layer(IdentifyLayer)
             .service(service_fn(move |request| {
                 let (edge, peer) = (self.clone(), peer.clone());
-                async move { Ok(edge.dispatch(request, &peer).await) }
+                async move {
+                    let mut response = edge.dispatch(request, &peer).await;
+                    if edge.pages.draining.load(Ordering::Relaxed) {
+                        close_after(&mut response);
+                    }
+                    Ok(response)
+                }
             }));
         TowerToHyperService::new(stack)
     }
@@ -102,6 +109,14 @@ impl Edge {
 
     fn refuse(&self, request: &Request<Incoming>, refusal: Refusal) -> Response<Body> {
         refuse(&self.metrics, request, refusal)
+    }
+}
+
+/// Tells the caller that this connection brings no further answer. An upgraded one is no longer HTTP's.
+fn close_after(response: &mut Response<Body>) {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use hyper::body::Incoming;
@@ -22,6 +22,12 @@ use crate::reply::Body;
 const BACKLOG: i32 = 1024;
 /// The pause after an accept that failed, such as when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// After the last accept, how long connections may still bring a request before the idle ones are closed: one that was just made
+/// has its first on the way, and one that is kept has perhaps its next.
+const LINGER: Duration = Duration::from_millis(500);
+/// How often a lingering server looks whether anybody is left.
+const LINGER_PAUSE: Duration = Duration::from_millis(10);
 
 /// What bounds a connection.
 #[derive(Clone, Copy, Debug)]
@@ -122,13 +128,21 @@ where
         )));
     }
     drop(listener);
-    // Lets those connections read what has come, so that they count as busy and not as unused.
-    for _ in 0..2 {
-        tokio::task::yield_now().await;
-    }
-    match tokio::time::timeout(drain, connections.shutdown()).await {
+    let finished = async {
+        linger(&connections).await;
+        connections.shutdown().await;
+    };
+    match tokio::time::timeout(drain, finished).await {
         Ok(()) => Ok(Drained::Clean),
         Err(_elapsed) => Ok(Drained::Cut),
+    }
+}
+
+/// Waits for a moment, or until no connection is left: each closes after its next answer.
+async fn linger(connections: &GracefulShutdown) {
+    let end = Instant::now() + LINGER;
+    while connections.count() > 0 && Instant::now() < end {
+        tokio::time::sleep(LINGER_PAUSE).await;
     }
 }
 

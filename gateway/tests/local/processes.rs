@@ -1,5 +1,6 @@
 //! What `skep local` starts, replaces and ends.
 
+use std::io::Write;
 use std::time::Duration;
 
 use crate::support::client::{get, post, read, send};
@@ -95,6 +96,25 @@ fn requests_that_wait_to_be_accepted_are_answered_before_the_end() {
     for stream in waiting {
         assert_eq!(read(stream, false).status, 200);
     }
+    assert_eq!(gateway.ended(), Some(0));
+}
+
+#[test]
+fn connections_made_before_the_end_get_an_answer_and_are_told_that_it_is_the_last() {
+    let mut gateway = Gateway::of("  cat:\n    fprocess: cat");
+    assert_eq!(post(gateway.address, "/function/cat", "x").status, 200);
+    let young = std::net::TcpStream::connect(gateway.address).unwrap();
+    // Accepted: a later one was answered.
+    assert_eq!(get(gateway.address, "/healthz").status, 200);
+    gateway.signal("TERM");
+    eventually("nothing new is accepted", || {
+        std::net::TcpStream::connect(gateway.address).is_err()
+    });
+    let request = b"POST /function/cat HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\n\r\nx";
+    (&young).write_all(request).unwrap();
+    let answer = read(young, false);
+    assert_eq!((answer.status, answer.text().as_str()), (200, "x"));
+    assert_eq!(answer.header("connection"), Some("close"));
     assert_eq!(gateway.ended(), Some(0));
 }
 
@@ -204,4 +224,13 @@ fn the_gateways_own_environment_is_not_the_functions() {
             "{ours} in {env}"
         );
     }
+}
+
+#[test]
+fn local_watchdogs_have_no_metrics_port_to_fight_for() {
+    let stack = "  env:\n    fprocess: env\n    environment:\n      metrics_port: '0'";
+    let gateway = Gateway::of(stack);
+    let env = get(gateway.address, "/function/env").text();
+    assert!(env.contains("metrics_port=off\n"), "{env}");
+    assert!(!gateway.log().contains("metrics port"), "{}", gateway.log());
 }
