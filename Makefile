@@ -76,7 +76,7 @@ bench: images ## every measurement the documents quote, one after the other (dis
 
 soak: fwatchdog ## the long tests; docs/reliability.md has their last results
 	cargo test --locked -p fwatchdog --test soak --test container --test survivors -- --ignored --nocapture
-	PROPTEST_CASES=1000000 cargo test --locked --release -p fwatchdog --lib properties
+	PROPERTY_CASES=1000000 cargo test --locked --release -p fwatchdog --lib properties
 	cargo test --locked -p skep --test local --test swarm --test nodes -- --ignored --nocapture --test-threads 1
 
 # Parts of the above. Cargo decides what is up to date, so they always ask it.

@@ -256,13 +256,7 @@ impl Reaper {
 
     /// Children of the condemned are condemned, and do not get a later end than their parents; the dead are forgotten.
     fn condemn_descendants(&mut self, snapshot: &Snapshot) {
-        let known: Vec<_> = self.victims.drain().collect();
-        for (victim, since) in known {
-            for member in snapshot.with_descendants([victim]) {
-                let earliest = self.victims.entry(member).or_insert(since);
-                *earliest = since.min(*earliest);
-            }
-        }
+        self.victims = snapshot.spread(&self.victims);
     }
 
     fn add_victims(&mut self, victims: impl IntoIterator<Item = Identity>, since: Instant) {
