@@ -452,6 +452,14 @@ fn missing() -> Option<String> {
             return Some(format!("{program} is missing"));
         }
     }
+    let folder = Folder::new();
+    let overlay =
+        "cd \"$0\" && mkdir l u w m && mount -t overlay -o lowerdir=l,upperdir=u,workdir=w o m";
+    let own = ["--mount", "--net", "--pid", "--fork", "--mount-proc"];
+    let shell = ["sh", "-c", overlay, folder.0.to_str().unwrap()];
+    if fails("unshare", &[&own[..], &shell].concat()) {
+        return Some("no overlay can be mounted in a namespace on the temporary folder".to_owned());
+    }
     let no_images = fails("docker", &[&["image", "inspect"], &IMAGES[..]].concat());
     no_images
         .then(|| "the machine's engine has not the images that `make images` builds".to_owned())
