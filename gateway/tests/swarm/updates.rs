@@ -192,10 +192,14 @@ fn scaling_fails_no_call(amount: &Amount) {
 }
 
 /// Kills one of three replicas again and again. Returns how the calls ended, and how many were killed.
-fn calls_while_tasks_are_killed(make: Make, amount: &Amount) -> Option<(Tally, u32)> {
+fn calls_while_tasks_are_killed(
+    make: Make,
+    labels: &[&str],
+    amount: &Amount,
+) -> Option<(Tally, u32)> {
     let world = World::new()?;
     let options = ["--replicas", "3", "--restart-delay", "1s"];
-    let (service, load) = make(&world, &options);
+    let (service, load) = make(&world, &[&options[..], labels].concat());
     wait_for(&world, &service, 3);
     let mut killed = 0;
     let tally = calls_while(&load, amount, |_| {
@@ -248,11 +252,25 @@ fn a_task_that_is_killed_takes_only_the_calls_that_ran_on_it() {
         changes: 1,
         ..SHORT
     };
-    let Some((tally, killed)) = calls_while_tasks_are_killed(two_seconds, &few) else {
+    let Some((tally, killed)) = calls_while_tasks_are_killed(two_seconds, &[], &few) else {
         return;
     };
     let most = on_one_of_three(few.rate, Duration::from_secs(2));
     tally.assert_failed_at_most(killed as usize * most);
+}
+
+#[test]
+fn a_task_that_is_killed_takes_no_call_of_a_function_that_may_be_tried_again() {
+    let few = Amount {
+        rate: 20,
+        changes: 1,
+        ..SHORT
+    };
+    let label = ["--label", "skep.retry=idempotent"];
+    let Some((tally, _)) = calls_while_tasks_are_killed(two_seconds, &label, &few) else {
+        return;
+    };
+    tally.assert_failed_at_most(0);
 }
 
 #[test]
@@ -293,7 +311,7 @@ fn twenty_tasks_that_are_killed_take_only_the_calls_that_ran_on_them() {
         calls: 0,
         ..LONG
     };
-    let Some((tally, killed)) = calls_while_tasks_are_killed(instant, &amount) else {
+    let Some((tally, killed)) = calls_while_tasks_are_killed(instant, &[], &amount) else {
         return;
     };
     let most = on_one_of_three(amount.rate, tally.quantile(0.99));
