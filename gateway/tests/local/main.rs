@@ -15,6 +15,7 @@ mod hostile;
 mod lookup;
 mod metrics;
 mod processes;
+mod retries;
 mod samples;
 mod soak;
 mod structure;
