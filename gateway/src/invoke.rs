@@ -6,6 +6,7 @@ mod error;
 pub mod forward;
 pub mod headers;
 pub mod suggest;
+mod tunnel;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +14,16 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::HeaderValue;
-use hyper::{Request, Response};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Request, Response, StatusCode};
 use tokio::sync::Notify;
 
 use self::connect::{ConnectError, connect};
 pub use self::error::InvokeError;
 use self::forward::Answer;
+use self::tunnel::Tunnel;
 use crate::discovery::Freshness;
+use crate::drain::Drain;
 use crate::endpoint::{Connection, Endpoint, Lease};
 use crate::metrics::{Call, Metrics, Refused};
 use crate::probe::Prober;
@@ -60,6 +64,7 @@ pub struct Shared {
 pub struct Invoker {
     shared: Shared,
     worker: usize,
+    drain: Drain,
     http: http1::Builder,
 }
 
@@ -74,19 +79,22 @@ enum Attempt {
 impl Invoker {
     /// The invoker of one worker.
     #[must_use]
-    pub fn new(shared: Shared, worker: usize) -> Self {
+    pub fn new(shared: Shared, worker: usize, drain: Drain) -> Self {
         Self {
             shared,
             worker,
+            drain,
             http: http1::Builder::new(),
         }
     }
 
-    /// Calls a function and answers whatever happens. `request` is as the function shall see it, headers and path done.
+    /// Calls a function and answers whatever happens. `request` is as the function shall see it, headers and path done;
+    /// `upgrade` is the client's connection if that may become a tunnel.
     pub async fn call(
         &self,
         name: &str,
         request: Request<Incoming>,
+        upgrade: Option<OnUpgrade>,
         call_id: &HeaderValue,
     ) -> Response<Body> {
         let Some(function) = self.find(name).await else {
@@ -95,6 +103,20 @@ impl Invoker {
         };
         let mut call = Call::begin(function.metrics.clone());
         match self.deliver(function, request, &call).await {
+            Ok((response, lease, _, idle))
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
+            {
+                let Some(client) = upgrade else {
+                    let error = InvokeError::Broken(
+                        "it switched protocols, and nobody had asked for that".to_owned(),
+                    );
+                    call.answered(error.status().as_u16());
+                    return refuse(name, &error, call_id);
+                };
+                call.answered(response.status().as_u16());
+                let tunnel = Tunnel::new(lease, call, idle, self.drain.guest(), response.headers());
+                begin(tunnel, client, response)
+            }
             Ok((response, lease, connection, idle)) => {
                 call.answered(response.status().as_u16());
                 tracing::debug!(function = name, status = response.status().as_u16(), id = ?call_id, "answered");
@@ -278,17 +300,23 @@ impl Invoker {
     }
 }
 
+/// Begins a tunnel beside the answer that tells the client of it.
+fn begin(tunnel: Tunnel, client: OnUpgrade, mut response: Response<Incoming>) -> Response<Body> {
+    let function = hyper::upgrade::on(&mut response);
+    let (mut head, _) = response.into_parts();
+    headers::inbound(&mut head.headers);
+    if let Some(protocol) = tunnel.protocol() {
+        headers::switch(&mut head.headers, protocol.clone());
+    }
+    tokio::spawn(tunnel.run(client, function));
+    Response::from_parts(head, Body::from(""))
+}
+
 async fn send(
     mut connection: Connection,
     request: Request<Incoming>,
 ) -> Result<(Response<Incoming>, Connection), Attempt> {
     match connection.try_send_request(request).await {
-        Ok(response) if response.status().is_informational() => {
-            Err(Attempt::Failed(InvokeError::Broken(format!(
-                "it answered {} to a request that asked for no upgrade",
-                response.status()
-            ))))
-        }
         Ok(response) => Ok((response, connection)),
         Err(mut error) => Err(match error.take_message() {
             Some(unsent) => Attempt::Unsent(Box::new(unsent), error.error().to_string()),

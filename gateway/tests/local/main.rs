@@ -15,6 +15,8 @@ mod hostile;
 mod lookup;
 mod metrics;
 mod processes;
+mod restarts;
 mod samples;
 mod soak;
 mod structure;
+mod upgrades;
