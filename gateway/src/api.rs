@@ -10,9 +10,9 @@ use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
-use self::types::{FunctionStatus, Info};
+use self::types::{Description, FunctionStatus, Info};
 use crate::discovery::Freshness;
-use crate::endpoint::State;
+use crate::life::State;
 use crate::metrics::{self, Metrics, Observed};
 use crate::reply::{self, Body};
 use crate::router::Page;
@@ -116,6 +116,7 @@ impl Pages {
         let observed = snapshot.functions().map(|function| Observed {
             metrics: &function.metrics,
             desired: function.deployment.replicas.desired,
+            budget: function.budget.left(function.metrics.started()),
             endpoints: count_states(function),
         });
         self.metrics.render(observed, self.freshness.age())
@@ -136,10 +137,9 @@ impl Pages {
 
     fn function(&self, name: &str) -> Response<Body> {
         match self.table.find(name) {
-            Some(function) => reply::json(
-                StatusCode::OK,
-                &FunctionStatus::of(&function, &self.namespace),
-            ),
+            Some(function) => {
+                reply::json(StatusCode::OK, &Description::of(&function, &self.namespace))
+            }
             None if !self.table.is_published() => self.nothing_listed(),
             None => {
                 let sentence =
@@ -169,8 +169,7 @@ fn count_states(function: &Function) -> Vec<(&'static str, usize)> {
             (
                 state.name(),
                 function
-                    .endpoints
-                    .iter()
+                    .all_endpoints()
                     .filter(|endpoint| endpoint.state() == state)
                     .count(),
             )

@@ -23,7 +23,7 @@ use crate::drain::Drain;
 use crate::edge::{self, Edge};
 use crate::invoke::{CallLimits, Invoker, Shared};
 use crate::metrics::Metrics;
-use crate::probe::{self, Prober};
+use crate::probe::{self, Job, Prober};
 use crate::server::{self, ConnectionLimits, Drained, Order, Patience};
 use crate::table::{Table, TableWriter};
 
@@ -166,7 +166,7 @@ struct Gateway {
     doors: Doors,
     shared: Shared,
     pages: Arc<Pages>,
-    probes: tokio::sync::mpsc::UnboundedReceiver<Arc<crate::endpoint::Endpoint>>,
+    probes: tokio::sync::mpsc::UnboundedReceiver<Job>,
 }
 
 impl Gateway {
@@ -213,8 +213,9 @@ impl Gateway {
         let predecessor = self.doors.predecessor.take();
         if predecessor.is_some() {
             tracing::info!("taking over from the gateway that runs");
-            // That one knows all functions: we let it serve until we do, too.
-            self.shared.table.published(config.patience).await;
+            // That one can call all functions: it serves alone until we can, too.
+            let ready = self.shared.table.all_ready(config.patience);
+            let _ = tokio::time::timeout(config.patience, ready).await;
         }
         tracing::info!(
             "listening on http://{} with {} worker(s)",

@@ -5,9 +5,10 @@ mod identify;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{ALLOW, CONNECTION, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::uri::{PathAndQuery, Uri};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, Version};
@@ -54,10 +55,16 @@ impl Edge {
             .expect("an address is visible ASCII");
         let stack = ServiceBuilder::new()
             // Outermost, so that every answer bears the ids, whoever made it.
-            .layer(IdentifyLayer::new(self.pages.draining.clone()))
+            .layer(IdentifyLayer)
             .service(service_fn(move |request| {
                 let (edge, peer) = (self.clone(), peer.clone());
-                async move { Ok(edge.dispatch(request, &peer).await) }
+                async move {
+                    let mut response = edge.dispatch(request, &peer).await;
+                    if edge.pages.draining.load(Ordering::Relaxed) {
+                        close_after(&mut response);
+                    }
+                    Ok(response)
+                }
             }));
         TowerToHyperService::new(stack)
     }
@@ -108,6 +115,14 @@ impl Edge {
     }
 }
 
+/// Tells the caller that this connection brings no further answer. An upgraded one is no longer HTTP's.
+fn close_after(response: &mut Response<Body>) {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+}
+
 /// The service of the metrics port: health, readiness and metrics, nothing else.
 pub fn metrics_service(
     pages: Arc<Pages>,
@@ -118,7 +133,7 @@ pub fn metrics_service(
     + Send,
 > {
     let stack = ServiceBuilder::new()
-        .layer(IdentifyLayer::new(pages.draining.clone()))
+        .layer(IdentifyLayer)
         .service(service_fn(move |request: Request<Incoming>| {
             let response = match router::route(request.method(), request.uri().path(), None, "") {
                 Route::Page(page @ (Page::Health | Page::Ready | Page::Metrics)) => {

@@ -7,8 +7,10 @@
 
 pub mod api;
 pub mod app;
+pub mod budget;
 pub mod cli;
 pub mod config;
+pub mod connect;
 pub mod discovery;
 pub mod drain;
 pub mod duration;
@@ -17,12 +19,14 @@ pub mod endpoint;
 pub mod function;
 pub mod handover;
 pub mod invoke;
+pub mod life;
 pub mod metrics;
 pub mod probe;
 pub mod reply;
 pub mod router;
 pub mod server;
 pub mod table;
+pub mod upload;
 
 /// This release.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -9,10 +9,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::connection::Activity;
+use crate::activity::Activity;
 use crate::download::Download;
 use crate::excerpt::Excerpt;
-use crate::record::Record;
 use crate::stream::Stream;
 
 /// A response body; while it lives, its connection is in a call.
@@ -20,8 +19,6 @@ use crate::stream::Stream;
 pub(crate) struct Body {
     content: Content,
     call: Option<Rc<Activity>>,
-    /// What is kept of the call; not of a question after the health.
-    record: Option<Record>,
 }
 
 #[derive(Debug)]
@@ -57,14 +54,7 @@ impl Body {
         Self {
             content,
             call: None,
-            record: None,
         }
-    }
-
-    /// The call is over when the body is.
-    pub(crate) fn recorded(mut self, record: Record) -> Self {
-        self.record = Some(record);
-        self
     }
 
     /// Ties the body to its connection, which is idle again once the body is gone.
@@ -97,8 +87,11 @@ impl HttpBody for Body {
             Content::Proxied(download) => download.poll_frame(cx),
             Content::File(excerpt) => Poll::Ready(excerpt.next()),
         };
-        if let (Poll::Ready(Some(Ok(frame))), Some(record)) = (&next, &mut self.record) {
-            record.written(frame.data_ref().map_or(0, Bytes::len));
+        if let (Poll::Ready(Some(next)), Some(call)) = (&next, &self.call) {
+            match next {
+                Ok(frame) => call.passes_on(frame.data_ref().map_or(0, Bytes::len)),
+                Err(_) => call.breaks_off(),
+            }
         }
         next
     }

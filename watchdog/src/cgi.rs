@@ -7,6 +7,9 @@ use hyper::HeaderMap;
 use hyper::header::{CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 
+use crate::hops;
+use crate::strings::Strings;
+
 /// What the kernel takes for one `NAME=value` of an environment, its closing NUL included.
 const LONGEST_ENTRY: usize = 128 * 1024;
 
@@ -20,8 +23,8 @@ pub(crate) struct TooLong(pub(crate) String);
 /// The watchdog's own environment as its commands inherit it.
 #[derive(Debug, Default)]
 pub(crate) struct Inherited {
-    plain: Entries,
-    /// Entries that a request may have to replace: `exec` hands over duplicates, and the first one would win.
+    plain: Strings,
+    /// Strings that a request may have to replace: `exec` hands over duplicates, and the first one would win.
     http: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -37,58 +40,20 @@ impl Inherited {
             if name.starts_with(b"Http_") {
                 inherited.http.push((name, value));
             } else {
-                inherited.plain.push(&name, &[&value]);
+                inherited.plain.push(&[&name, b"=", &value]);
             }
         }
         inherited
     }
 }
 
-/// `NAME=value` entries, each closed by a NUL byte, in one buffer.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Entries {
-    bytes: Vec<u8>,
-    starts: Vec<usize>,
-}
-
-impl Entries {
-    /// The entries as they stand in memory, each followed by its NUL byte.
-    pub(crate) fn pointers(&self) -> impl Iterator<Item = &[u8]> {
-        self.starts.iter().map(|start| &self.bytes[*start..])
-    }
-
-    /// The entries without their NUL bytes.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let ends = self
-            .starts
-            .iter()
-            .skip(1)
-            .copied()
-            .chain([self.bytes.len()]);
-        self.starts
-            .iter()
-            .zip(ends)
-            .map(|(start, end)| &self.bytes[*start..end - 1])
-    }
-
-    /// Adds one entry whose value is the joined parts.
-    pub(crate) fn push(&mut self, name: &[u8], parts: &[&[u8]]) {
-        self.starts.push(self.bytes.len());
-        self.bytes.extend_from_slice(name);
-        self.bytes.push(b'=');
-        parts
-            .iter()
-            .for_each(|part| self.bytes.extend_from_slice(part));
-        self.bytes.push(0);
-    }
-
-    fn has(&self, name: &[u8]) -> bool {
-        self.iter().any(|entry| {
-            entry
-                .strip_prefix(name)
-                .is_some_and(|rest| rest.first() == Some(&b'='))
-        })
-    }
+/// Whether there is an entry of this name.
+fn has(entries: &Strings, name: &[u8]) -> bool {
+    entries.iter().any(|entry| {
+        entry
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.first() == Some(&b'='))
+    })
 }
 
 /// Whose words are used for a request's head.
@@ -100,29 +65,17 @@ pub(crate) enum Dialect {
     HeadOnly,
 }
 
-/// The whole environment of one run: marker, inherited entries and, if `head` is given, the request's.
-pub(crate) fn environment(
-    inherited: &Inherited,
-    marker: &str,
-    head: Option<(&Parts, Dialect)>,
-) -> Result<Entries, TooLong> {
+/// The whole environment of one run: inherited entries, marker, and what describes its request.
+pub(crate) fn environment(inherited: &Inherited, marker: &str, request: &Strings) -> Strings {
     let mut entries = inherited.plain.clone();
-    entries.push(MARKER.as_bytes(), &[marker.as_bytes()]);
-    let mut request = Entries::default();
-    if let Some((head, dialect)) = head {
-        describe(head, dialect, &mut request)?;
-    }
+    entries.push(&[MARKER.as_bytes(), b"=", marker.as_bytes()]);
     for (name, value) in &inherited.http {
-        if !request.has(name) {
-            entries.push(name, &[value]);
+        if !has(request, name) {
+            entries.push(&[name, b"=", value]);
         }
     }
-    let offset = entries.bytes.len();
+    entries.append(request);
     entries
-        .starts
-        .extend(request.starts.iter().map(|start| start + offset));
-    entries.bytes.append(&mut request.bytes);
-    Ok(entries)
 }
 
 /// Whether a percent-encoded path contains a NUL byte, which no environment can carry.
@@ -141,10 +94,13 @@ pub(crate) fn canonical(name: &HeaderName) -> String {
     name.as_str().chars().map(letter).collect()
 }
 
-/// Whether a header may reach the command: `Proxy` would become `HTTP_PROXY` in many languages' eyes,
-/// and `a_b` could pretend to be `a-b`.
-pub(crate) fn is_passed(name: &HeaderName) -> bool {
-    name.as_str() != "proxy" && !name.as_str().contains('_')
+/// The names of the headers that may reach the command: those of the connection stay there, `Proxy` would become
+/// `HTTP_PROXY` in many languages' eyes, and `a_b` could pretend to be `a-b`.
+pub(crate) fn passed(headers: &HeaderMap) -> impl Iterator<Item = &HeaderName> {
+    let named = hops::named(headers);
+    headers.keys().filter(move |name| {
+        name.as_str() != "proxy" && !name.as_str().contains('_') && !hops::is_of_one(name, &named)
+    })
 }
 
 /// The body's length as the contract writes it: -1 if it comes in chunks, 0 if there is none.
@@ -159,12 +115,20 @@ fn content_length(headers: &HeaderMap) -> String {
         .to_owned()
 }
 
-fn describe(head: &Parts, dialect: Dialect, entries: &mut Entries) -> Result<(), TooLong> {
-    for name in head
-        .headers
-        .keys()
-        .filter(|name| is_passed(name) && **name != CONTENT_LENGTH)
-    {
+/// A request's head as `NAME=value` entries.
+pub(crate) fn describe(head: &Parts, dialect: Dialect) -> Result<Strings, TooLong> {
+    let mut entries = Strings::default();
+    add_headers(head, dialect, &mut entries)?;
+    add(&mut entries, "Http_Method", head.method.as_str().as_bytes())?;
+    add(&mut entries, "Http_Path", &decoded(head.uri.path()))?;
+    if let Some(query) = head.uri.query().filter(|query| !query.is_empty()) {
+        add(&mut entries, "Http_Query", query.as_bytes())?;
+    }
+    Ok(entries)
+}
+
+fn add_headers(head: &Parts, dialect: Dialect, entries: &mut Strings) -> Result<(), TooLong> {
+    for name in passed(&head.headers).filter(|name| **name != CONTENT_LENGTH) {
         let values: Vec<&[u8]> = head
             .headers
             .get_all(name)
@@ -173,7 +137,7 @@ fn describe(head: &Parts, dialect: Dialect, entries: &mut Entries) -> Result<(),
             .collect();
         let joined = values.join(&b", "[..]);
         let variable = format!("Http_{}", canonical(name).replace('-', "_"));
-        // The computed Http_Method, Http_Path and Http_Query below stand against headers of these names.
+        // The computed Http_Method, Http_Path and Http_Query stand against headers of these names.
         let is_left_out = dialect == Dialect::HeadOnly && *name == HOST;
         if !is_left_out && !matches!(name.as_str(), "method" | "path" | "query" | "contentlength") {
             add(entries, &variable, &joined)?;
@@ -191,19 +155,14 @@ fn describe(head: &Parts, dialect: Dialect, entries: &mut Entries) -> Result<(),
             }
         }
     }
-    add(entries, "Http_Method", head.method.as_str().as_bytes())?;
-    add(entries, "Http_Path", &decoded(head.uri.path()))?;
-    match head.uri.query() {
-        Some(query) if !query.is_empty() => add(entries, "Http_Query", query.as_bytes()),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
-fn add(entries: &mut Entries, name: &str, value: &[u8]) -> Result<(), TooLong> {
+fn add(entries: &mut Strings, name: &str, value: &[u8]) -> Result<(), TooLong> {
     if name.len() + value.len() + 2 > LONGEST_ENTRY {
         return Err(TooLong(name.to_owned()));
     }
-    entries.push(name.as_bytes(), &[value]);
+    entries.push(&[name.as_bytes(), b"=", value]);
     Ok(())
 }
 
@@ -255,7 +214,11 @@ mod tests {
             ("Http_Path".into(), "/own".into()),
             ("skep_x".into(), "1".into()),
         ]);
-        let entries = environment(&inherited, "r-1", Some((head, Dialect::Classic))).unwrap();
+        let entries = environment(
+            &inherited,
+            "r-1",
+            &describe(head, Dialect::Classic).unwrap(),
+        );
         entries
             .iter()
             .map(|entry| String::from_utf8_lossy(entry).into_owned())
@@ -363,12 +326,8 @@ mod tests {
     #[test]
     fn the_other_dialect_has_no_host_and_no_length_of_its_own() {
         let parts = head("POST", "/", &[("host", "h"), ("content-length", "4")]);
-        let entries = environment(
-            &Inherited::default(),
-            "m",
-            Some((&parts, Dialect::HeadOnly)),
-        )
-        .unwrap();
+        let described = describe(&parts, Dialect::HeadOnly).unwrap();
+        let entries = environment(&Inherited::default(), "m", &described);
         assert_eq!(
             entries.iter().collect::<Vec<_>>(),
             [
@@ -387,7 +346,7 @@ mod tests {
             ("SKEP_RUN".into(), "outer".into()),
             ("Http_X".into(), "1".into()),
         ]);
-        let entries = environment(&inherited, "m", None).unwrap();
+        let entries = environment(&inherited, "m", &Strings::default());
         assert_eq!(
             entries.iter().collect::<Vec<_>>(),
             [&b"HOME=/"[..], b"SKEP_RUN=m", b"Http_X=1"]
@@ -399,7 +358,7 @@ mod tests {
         let long = "x".repeat(LONGEST_ENTRY);
         let parts = head("GET", "/", &[("x-long", &long)]);
         assert_eq!(
-            environment(&Inherited::default(), "m", Some((&parts, Dialect::Classic))).unwrap_err(),
+            describe(&parts, Dialect::Classic).unwrap_err(),
             TooLong("Http_X_Long".to_owned())
         );
     }

@@ -7,6 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use crate::strings::Strings;
+
 /// Splits a command line: at every single space, or like a shell would if it has quotes.
 pub(crate) fn split(line: &str) -> Result<Vec<String>, String> {
     if line.contains('\0') {
@@ -37,18 +39,18 @@ fn split_quoted(line: &str) -> Result<Vec<String>, String> {
             }
             (Some(open), c) if c == open => quote = None,
             (None, ' ' | '\t' | '\n') => words.extend(word.take()),
+            // The line goes on; inside of quotes, too.
+            (None | Some('"'), '\\') if chars.as_str().starts_with('\n') => drop(chars.next()),
             (None, '\\') => word
                 .get_or_insert_default()
                 .push(chars.next().unwrap_or('\\')),
             (Some('"'), '\\') => {
-                let next = chars.clone().next();
-                if next.is_some_and(|next| matches!(next, '"' | '\\' | '$' | '`')) {
+                let escaped = chars.as_str().chars().next();
+                let escaped = escaped.filter(|next| matches!(next, '"' | '\\' | '$' | '`'));
+                if escaped.is_some() {
                     chars.next();
                 }
-                word.get_or_insert_default().push(
-                    next.filter(|next| matches!(next, '"' | '\\' | '$' | '`'))
-                        .unwrap_or('\\'),
-                );
+                word.get_or_insert_default().push(escaped.unwrap_or('\\'));
             }
             (_, c) => word.get_or_insert_default().push(c),
         }
@@ -60,11 +62,11 @@ fn split_quoted(line: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
-/// A command ready to be started: its arguments as C strings and, once found, its path.
+/// A command ready to be started: its arguments and, once found, its path.
 #[derive(Debug)]
 pub(crate) struct Command {
     name: String,
-    arguments: Vec<CString>,
+    arguments: Strings,
     path: OnceLock<CString>,
     search: Vec<PathBuf>,
 }
@@ -72,11 +74,11 @@ pub(crate) struct Command {
 impl Command {
     /// Takes the words of `split` and the value of `PATH`.
     pub(crate) fn new(words: &[String], path: Option<&OsStr>) -> Self {
-        // `split` refuses NUL bytes, so that no word is lost here.
-        let arguments = words
-            .iter()
-            .filter_map(|word| CString::new(word.as_str()).ok())
-            .collect();
+        // `split` has refused NUL bytes.
+        let mut arguments = Strings::default();
+        for word in words {
+            arguments.push(&[word.as_bytes()]);
+        }
         let search = path.map_or_else(
             || vec![PathBuf::from("/bin"), PathBuf::from("/usr/bin")],
             |path| std::env::split_paths(path).collect(),
@@ -95,7 +97,7 @@ impl Command {
     }
 
     /// The arguments, the program's name first.
-    pub(crate) fn arguments(&self) -> &[CString] {
+    pub(crate) fn arguments(&self) -> &Strings {
         &self.arguments
     }
 
@@ -164,6 +166,7 @@ mod tests {
         assert_eq!(words(r#"a  "b c"d ''"#), ["a", "b cd", ""]);
         assert_eq!(words(r#"a "x\"y\z" q\ r"#), ["a", r#"x"y\z"#, "q r"]);
         assert_eq!(words("'my program' x"), ["my program", "x"]);
+        assert_eq!(words("a \\\n\"b\\\nc\" '\\\n'"), ["a", "bc", "\\\n"]);
     }
 
     #[test]

@@ -51,6 +51,16 @@ pub(crate) struct Config {
     pub(crate) held_output: usize,
     /// stdin as a JSON object.
     pub(crate) marshal_request: bool,
+    /// The body is JSON and becomes arguments.
+    pub(crate) has_arguments: bool,
+    /// Children that are started ahead of their calls; 0 is none.
+    pub(crate) prefork: usize,
+    /// After this long without a call none is kept waiting; `None` is never.
+    pub(crate) prefork_idle: Option<Duration>,
+    /// Processor time of each process of a run.
+    pub(crate) max_cpu_seconds: Option<u64>,
+    /// Descriptors that each process of a run may have open.
+    pub(crate) max_open_files: Option<u64>,
     /// Output copied to our stdout.
     pub(crate) write_debug: bool,
     /// Lines of a command's output get the time and the name of their stream.
@@ -116,6 +126,11 @@ pub(crate) fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Config, Ve
             0
         }),
         marshal_request: is_classic && reader.flag("marshal_request", false),
+        has_arguments: reader.has_arguments(mode),
+        prefork: reader.prefork(mode),
+        prefork_idle: limit(reader.duration("prefork_idle", Duration::ZERO)),
+        max_cpu_seconds: reader.per_run_limit(mode, "max_cpu_seconds"),
+        max_open_files: reader.per_run_limit(mode, "max_open_files"),
         write_debug: is_classic && reader.flag("write_debug", false),
         prefix_logs: !is_classic && reader.go_flag("prefix_logs", true),
         longest_line: reader.longest_line(),
@@ -131,6 +146,12 @@ pub(crate) fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Config, Ve
     if !is_classic {
         let bytes = HeaderValue::from_static("application/octet-stream");
         config.content_type.get_or_insert(bytes);
+    }
+    if config.has_arguments && config.prefork > 0 {
+        reader.mistakes.push("input_mode=args cannot go with prefork: a process that waits has its arguments already; unset one of them".to_owned());
+    }
+    if config.has_arguments && config.marshal_request {
+        reader.mistakes.push("input_mode=args cannot go with marshal_request: both say what the body becomes; unset one of them".to_owned());
     }
     if !reader.mistakes.is_empty() {
         return Err(reader.mistakes);

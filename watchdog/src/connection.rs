@@ -1,6 +1,5 @@
 //! One client connection: its socket, its time limits between and within calls, its end when the watchdog drains.
 
-use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -13,13 +12,10 @@ use hyper::service::service_fn;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::activity::Activity;
 use crate::handler;
 use crate::socket::{READ_SIZE, Socket};
-use crate::tunnel::Tunnel;
 use crate::watchdog::Watchdog;
-
-/// How long a connection may wait for its next call. The gateway keeps connections and closes them sooner than this.
-const IDLE_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long a draining watchdog still listens on idle connections: a call that is on its way gets a clear "not
 /// accepted" and not a reset, which its sender could not tell from a call that has run.
@@ -78,83 +74,9 @@ pub(crate) async fn serve(stream: TcpStream, watchdog: Arc<Watchdog>) {
         Poll::Ready(())
     })
     .await;
-    let tunnel = activity.tunnel.take();
-    if let Some(tunnel) = tunnel {
+    if let Some(tunnel) = activity.take_tunnel() {
         let parts = connection.into_parts();
         tunnel.run(parts.io.into_stream(), parts.read_buf).await;
-    }
-}
-
-/// What a connection is doing, and since when.
-#[derive(Debug)]
-pub(crate) struct Activity {
-    phase: Cell<Phase>,
-    since: Cell<Instant>,
-    call_limit: Cell<Option<Instant>>,
-    /// Set when the call has ended in an upgrade.
-    tunnel: RefCell<Option<Tunnel>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// ## Idle => Head
-    Idle,
-    /// ## Head => Call
-    Head,
-    /// ## Call => Idle
-    Call,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Self {
-            phase: Cell::new(Phase::Idle),
-            since: Cell::new(Instant::now()),
-            call_limit: Cell::new(None),
-            tunnel: RefCell::new(None),
-        }
-    }
-
-    /// A request's head is complete: from here on the limits of the call count.
-    pub(crate) fn call_has_begun(&self) {
-        self.phase.set(Phase::Call);
-        self.call_limit.set(None);
-    }
-
-    /// When the call that goes on is to be looked after.
-    pub(crate) fn set_call_limit(&self, at: Option<Instant>) {
-        self.call_limit.set(at);
-    }
-
-    /// The answer is written.
-    pub(crate) fn call_is_over(&self) {
-        self.enter(Phase::Idle);
-    }
-
-    /// What the connection becomes once the answer is written.
-    pub(crate) fn set_tunnel(&self, tunnel: Tunnel) {
-        self.tunnel.replace(Some(tunnel));
-    }
-
-    pub(crate) fn bytes_have_come(&self) {
-        if self.phase.get() == Phase::Idle {
-            self.enter(Phase::Head);
-        }
-    }
-
-    fn enter(&self, phase: Phase) {
-        self.phase.set(phase);
-        self.since.set(Instant::now());
-    }
-
-    /// When the connection is to be closed if nothing changes.
-    fn limit(&self, read_limit: Option<Duration>) -> Option<Instant> {
-        let patience = match self.phase.get() {
-            Phase::Idle => IDLE_LIMIT,
-            Phase::Head => read_limit?,
-            Phase::Call => return self.call_limit.get(),
-        };
-        self.since.get().checked_add(patience)
     }
 }
 

@@ -7,10 +7,11 @@ const LONGEST_NANOS: u128 = i64::MAX as u128;
 
 /// Reads `30`, `500ms`, `1.5s`, `1h15m30.9s`; anything else, and anything negative, is `None`.
 pub(crate) fn parse(text: &str) -> Option<Duration> {
+    let text = text.strip_prefix('+').unwrap_or(text);
     let nanos = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         text.parse::<u128>().ok()?.checked_mul(1_000_000_000)?
     } else {
-        parse_units(text.strip_prefix('+').unwrap_or(text))?
+        parse_units(text)?
     };
     let nanos = u64::try_from(nanos)
         .ok()
@@ -31,6 +32,12 @@ pub(crate) fn show(duration: Duration) -> String {
 /// Seconds with six decimals, as headers and log lines have them.
 pub(crate) fn seconds(duration: Duration) -> String {
     format!("{}.{:06}", duration.as_secs(), duration.subsec_micros())
+}
+
+/// Milliseconds with three decimals, as `Server-Timing` has them.
+pub(crate) fn millis(duration: Duration) -> String {
+    let micros = duration.as_micros();
+    format!("{}.{:03}", micros / 1000, micros % 1000)
 }
 
 fn parse_units(mut rest: &str) -> Option<u128> {
@@ -74,8 +81,8 @@ fn digits(text: &str) -> (&str, &str) {
 
 /// The nanoseconds in `0.<fraction>` of a unit; digits below a nanosecond are cut off, as Go does.
 fn part_of(fraction: &str, unit: u128) -> u128 {
-    // The largest unit has 13 digits of nanoseconds, so that later digits of a fraction cannot matter.
-    let digits = &fraction[..fraction.len().min(15)];
+    // Go reads no more digits, either; and 10¹⁸ hours of nanoseconds have room here.
+    let digits = &fraction[..fraction.len().min(18)];
     let value = digits
         .bytes()
         .fold(0, |sum, digit| sum * 10 + u128::from(digit - b'0'));
@@ -106,6 +113,7 @@ mod tests {
     fn a_bare_number_means_seconds() {
         assert_eq!(millis("0"), Some(0));
         assert_eq!(millis("30"), Some(30_000));
+        assert_eq!(millis("+30"), Some(30_000));
     }
 
     #[test]
@@ -123,6 +131,15 @@ mod tests {
             parse("1.000000001s"),
             Some(Duration::from_nanos(1_000_000_001))
         );
+    }
+
+    #[test]
+    fn the_last_digits_of_a_fraction_count() {
+        assert_eq!(
+            parse("0.000000000000277778h"),
+            Some(Duration::from_nanos(1))
+        );
+        assert_eq!(parse("0.000000000000277777h"), Some(Duration::ZERO));
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub(crate) enum Exit {
     Status(i32),
     /// By this signal.
     Signal(i32),
+    /// By its limit of processor time, which was so many seconds.
+    CpuLimit { seconds: u64 },
     /// Somebody else took its exit status.
     Unknown,
 }
@@ -21,6 +23,10 @@ impl fmt::Display for Exit {
                 Some(name) => write!(out, "signal: {name}"),
                 None => write!(out, "signal: signal {number}"),
             },
+            Self::CpuLimit { seconds } => write!(
+                out,
+                "cpu limit: a process of the run used {seconds}s of processor time and was ended; raise max_cpu_seconds"
+            ),
             Self::Unknown => out.write_str("exit status unknown"),
         }
     }

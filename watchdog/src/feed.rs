@@ -32,6 +32,16 @@ impl Feed {
         }
     }
 
+    /// Nothing.
+    pub(crate) fn empty(pipe: Writer) -> Self {
+        Self {
+            body: None,
+            pipe,
+            waiting: Bytes::new(),
+            marshal: None,
+        }
+    }
+
     /// A feed of the JSON object that holds headers and body.
     pub(crate) fn marshalled(headers: &HeaderMap, body: Incoming, pipe: Writer) -> Self {
         let waiting = Bytes::from(marshal::opening(headers));

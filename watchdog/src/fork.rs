@@ -1,26 +1,30 @@
 //! One run of the command: started in its own group, fed and read at the same time, ended with its whole tree.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use hyper::HeaderMap;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::cgi::Entries;
-use crate::connection::Activity;
+use crate::activity::Activity;
+use crate::cgi;
 use crate::exit::Exit;
 use crate::feed::{Feed, discard};
 use crate::limits::Limits;
 use crate::lines::Lines;
 use crate::metrics::Kill;
-use crate::pipes::{self, Found, Reader};
+use crate::note::Note;
+use crate::pipes::{Found, Reader};
 use crate::refusal::Refusal;
 use crate::runs::RunId;
-use crate::spawn::{self, Child, ChildEnds};
+use crate::spawn::Child;
+use crate::start::Started;
+use crate::strings::Strings;
+use crate::timing::Timing;
 use crate::watchdog::{Counted, Watchdog};
 
 /// The first read of an output; most outputs are small.
@@ -48,7 +52,9 @@ pub(crate) struct Run {
     limits: Limits,
     /// Why it is ended, if it is dropped before its command has exited.
     kill: Kill,
-    started: Instant,
+    timing: Timing,
+    /// `None` when it is written, or there is none.
+    note: Option<Note>,
     /// Output that nobody has taken yet.
     output: Vec<u8>,
     /// Counts the call as long as the run lives.
@@ -72,49 +78,74 @@ pub(crate) enum Progress {
     Over(Exit),
 }
 
+/// What a run is given of its request.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) headers: &'a HeaderMap,
+    /// The head as the command gets it.
+    pub(crate) described: Strings,
+    /// The arguments, if they differ from those of `fprocess`.
+    pub(crate) arguments: Option<Strings>,
+    /// The body, if it goes into the command.
+    pub(crate) body: Option<Incoming>,
+}
+
 impl Run {
-    /// Starts the command for one request.
+    /// Begins a run for one request: takes a waiting child, or starts one.
     pub(crate) fn start(
         call: Call,
-        environment: impl FnOnce(&str) -> Result<Entries, Refusal>,
-        headers: &HeaderMap,
-        body: Incoming,
-    ) -> Result<Self, (Refusal, Incoming)> {
+        request: Request<'_>,
+    ) -> Result<Self, (Refusal, Option<Incoming>)> {
         let watchdog = call.watchdog;
-        let id = watchdog.orders.runs.begin();
-        let prepared = environment(&watchdog.orders.runs.marker(id))
-            .and_then(|environment| start(&watchdog, id, &environment));
-        let started = match prepared {
-            Ok(started) => started,
-            Err(refusal) => {
-                watchdog.orders.runs.end(id);
-                return Err((refusal, body));
+        let began = Instant::now();
+        let taken = watchdog
+            .pool
+            .as_ref()
+            .and_then(|pool| pool.take(&watchdog.orders.runs));
+        let is_ahead = taken.is_some();
+        let (id, Started { child, pipes }) =
+            match taken.map_or_else(|| start(&watchdog, &request), Ok) {
+                Ok(started) => started,
+                Err(refusal) => return Err((refusal, request.body)),
+            };
+        let (stdout, stderr) = match readers(pipes.stdout, pipes.stderr) {
+            Ok(readers) => readers,
+            Err(error) => {
+                watchdog.orders.end_tree(id, child, None);
+                return Err((cannot_start(&watchdog, &error), request.body));
             }
         };
         let config = &watchdog.config;
-        let now = Instant::now();
-        let limits = Limits::new(now, config);
+        let started = Instant::now();
+        if watchdog.pool.is_some() {
+            watchdog.metrics.call_waited(started - began);
+        }
+        let limits = Limits::new(started, config);
         let prefix = config.prefix_logs.then_some("stderr");
         let stderr_lines = Lines::of(prefix, config.longest_line);
-        let feed = if config.marshal_request {
-            Feed::marshalled(headers, body, started.stdin)
-        } else {
-            Feed::plain(body, started.stdin)
+        let feed = match request.body {
+            None => Feed::empty(pipes.stdin),
+            Some(body) if config.marshal_request => {
+                Feed::marshalled(request.headers, body, pipes.stdin)
+            }
+            Some(body) => Feed::plain(body, pipes.stdin),
         };
+        let note = pipes.note.map(|pipe| Note::new(&request.described, pipe));
         Ok(Self {
             watchdog,
             connection: call.connection,
             id,
-            child: Some(started.child),
+            child: Some(child),
             exit: None,
             feed,
-            stdout: Some(started.stdout),
+            stdout: Some(stdout),
             remaining: 0,
-            stderr: started.stderr,
+            stderr,
             stderr_lines,
             limits,
             kill: Kill::ClientGone,
-            started: now,
+            timing: Timing::new(began, started, is_ahead),
+            note,
             output: Vec::new(),
             _slot: call.slot,
         })
@@ -127,11 +158,17 @@ impl Run {
         wanted: usize,
     ) -> Poll<Result<Progress, Refusal>> {
         if self.exit.is_none() {
+            // Before the body: a command that has read its input has had the chance to read this.
+            if self
+                .note
+                .as_mut()
+                .is_some_and(|note| note.poll(cx).is_ready())
+            {
+                self.note = None;
+            }
             if let Poll::Ready(Err(error)) = self.feed.poll(cx) {
                 self.kill = Kill::BodyBroken;
-                return Poll::Ready(Err(Refusal::BodyBroken {
-                    error: describe(&error),
-                }));
+                return Poll::Ready(Err(Refusal::broken(&error)));
             }
             self.read_output(cx, wanted);
             if self.output.len() > wanted {
@@ -164,9 +201,9 @@ impl Run {
         &self.output
     }
 
-    /// How long it has taken so far.
-    pub(crate) fn duration(&self) -> Duration {
-        self.started.elapsed()
+    /// When what happened.
+    pub(crate) fn timing(&self) -> &Timing {
+        &self.timing
     }
 
     /// The watchdog it belongs to.
@@ -187,7 +224,8 @@ impl Run {
             };
             match stdout.poll_read(cx, &mut self.output, some) {
                 Poll::Ready(Ok(Found::Bytes(_))) => {
-                    copy_for_debugging(&self.watchdog, &self.output[before..])
+                    self.timing.has_output();
+                    copy_for_debugging(&self.watchdog, &self.output[before..]);
                 }
                 Poll::Ready(Ok(Found::End) | Err(_)) => self.stdout = None,
                 Poll::Pending => return,
@@ -215,6 +253,10 @@ impl Run {
     /// The direct child is gone and reaped: what is in the pipes now is all that counts, whoever else holds them.
     fn has_exited(&mut self, exit: Exit) {
         self.child = None;
+        self.note = None;
+        if matches!(exit, Exit::CpuLimit { .. }) {
+            self.watchdog.metrics.killed(Kill::CpuLimit);
+        }
         self.exit = Some(exit);
         self.remaining = self.stdout.as_ref().map_or(0, Reader::waiting);
         if let Some(stderr) = self.stderr.take() {
@@ -251,6 +293,9 @@ impl Run {
                 .stdout
                 .as_ref()
                 .map_or(0, |stdout| stdout.take(&mut self.output, some));
+            if count > 0 {
+                self.timing.has_output();
+            }
             copy_for_debugging(&self.watchdog, &self.output[before..]);
             self.remaining = if count == 0 {
                 0
@@ -266,57 +311,52 @@ impl Drop for Run {
     fn drop(&mut self) {
         if let Some(child) = self.child.take() {
             self.watchdog.metrics.killed(self.kill);
-            self.watchdog.orders.end_tree(self.id, child);
+            self.watchdog.orders.end_tree(self.id, child, None);
         }
     }
 }
 
-/// A started command with our ends of its pipes.
-struct Started {
-    child: Child,
-    stdin: pipes::Writer,
-    stdout: Reader,
-    stderr: Option<Reader>,
+/// Starts the command for this request alone.
+fn start(watchdog: &Watchdog, request: &Request<'_>) -> Result<(RunId, Started), Refusal> {
+    let runs = &watchdog.orders.runs;
+    let id = runs.begin();
+    let environment = cgi::environment(&watchdog.inherited, &runs.marker(id), &request.described);
+    let command = &watchdog.command;
+    let arguments = request.arguments.as_ref().unwrap_or(command.arguments());
+    let began = Instant::now();
+    match watchdog
+        .setup
+        .start(command, arguments, &environment, runs.limit(id))
+    {
+        Ok(started) => {
+            watchdog.metrics.process_started(began.elapsed());
+            Ok((id, started))
+        }
+        Err(error) => {
+            runs.end(id);
+            Err(cannot_start(watchdog, &error))
+        }
+    }
 }
 
-fn start(watchdog: &Watchdog, id: RunId, environment: &Entries) -> Result<Started, Refusal> {
-    let attempt = || -> io::Result<Started> {
-        let path = watchdog.command.path()?;
-        let (stdin, child_stdin) = pipes::into_command()?;
-        let (stdout, child_stdout) = pipes::out_of_command()?;
-        let (stderr, child_stderr) = if watchdog.config.combine_output {
-            (None, None)
-        } else {
-            let (reader, end) = pipes::out_of_command()?;
-            (Some(reader), Some(end))
+fn readers(stdout: OwnedFd, stderr: Option<OwnedFd>) -> io::Result<(Reader, Option<Reader>)> {
+    Ok((Reader::new(stdout)?, stderr.map(Reader::new).transpose()?))
+}
+
+fn cannot_start(watchdog: &Watchdog, error: &io::Error) -> Refusal {
+    let is_too_big = error.raw_os_error() == Some(libc::E2BIG);
+    if is_too_big && watchdog.config.has_arguments {
+        return Refusal::ArgumentsTooLong;
+    }
+    if is_too_big {
+        return Refusal::HeadTooLarge {
+            variable: "the request's head".to_owned(),
         };
-        let ends = ChildEnds {
-            stdin: child_stdin,
-            stdout: child_stdout,
-            stderr: child_stderr,
-        };
-        let mark = watchdog.orders.runs.limit(id);
-        let began = Instant::now();
-        let child = spawn::spawn(path, watchdog.command.arguments(), environment, mark, &ends)?;
-        watchdog.metrics.process_started(began.elapsed());
-        Ok(Started {
-            child,
-            stdin,
-            stdout,
-            stderr,
-        })
-    };
-    attempt().map_err(|error| {
-        if error.raw_os_error() == Some(libc::E2BIG) {
-            return Refusal::HeadTooLarge {
-                variable: "the request's head".to_owned(),
-            };
-        }
-        Refusal::CannotStart {
-            command: watchdog.command.name().to_owned(),
-            error: error.to_string(),
-        }
-    })
+    }
+    Refusal::CannotStart {
+        command: watchdog.command.name().to_owned(),
+        error: error.to_string(),
+    }
 }
 
 fn copy_for_debugging(watchdog: &Watchdog, output: &[u8]) {
@@ -326,13 +366,5 @@ fn copy_for_debugging(watchdog: &Watchdog, output: &[u8]) {
         .filter(|_| watchdog.config.write_debug && !output.is_empty())
     {
         debug.chunk(output);
-    }
-}
-
-/// hyper's errors keep the cause to themselves; both are of use to the sender.
-fn describe(error: &hyper::Error) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
     }
 }

@@ -1,4 +1,4 @@
-//! Health and readiness: the lock file and the answers of `/_/health` and `/_/ready`.
+//! Whether the watchdog takes calls: the drain and the lock file.
 
 use std::fs::OpenOptions;
 use std::io;

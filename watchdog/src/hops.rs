@@ -60,14 +60,23 @@ pub(crate) fn towards_client(headers: &mut HeaderMap, is_upgrade: bool) {
 }
 
 fn remove(headers: &mut HeaderMap) {
-    let named: Vec<_> = names(headers)
+    for name in named(headers).iter().chain(&ONE_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// The headers that `Connection` names; usually none.
+pub(crate) fn named(headers: &HeaderMap) -> Vec<HeaderName> {
+    names(headers)
         .filter_map(|name| HeaderName::try_from(name).ok())
         // A sender that names the length or the host here would make a different message of it.
         .filter(|name| !matches!(name.as_str(), "content-length" | "host" | "trailer"))
-        .collect();
-    for name in named.iter().chain(&ONE_HOP) {
-        headers.remove(name);
-    }
+        .collect()
+}
+
+/// Whether a header is of one hop, given those that `Connection` names.
+pub(crate) fn is_of_one(name: &HeaderName, named: &[HeaderName]) -> bool {
+    ONE_HOP.contains(name) || named.contains(name)
 }
 
 fn names(headers: &HeaderMap) -> impl Iterator<Item = String> {

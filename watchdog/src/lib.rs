@@ -6,22 +6,29 @@
 //!
 //! The library exists because the gateway offers the same program as `skep watchdog`.
 
+mod activity;
+mod args;
+mod backoff;
 mod body;
 mod cgi;
 mod command;
 mod config;
 mod connection;
 mod content_type;
+mod deadline;
 mod download;
 mod duration;
 mod excerpt;
 mod exit;
 mod feed;
 mod files;
+mod filler;
 mod fork;
+mod gather;
 mod handler;
 mod health;
 mod hops;
+mod json;
 mod lifecycle;
 mod limits;
 mod lines;
@@ -31,13 +38,21 @@ mod logs;
 mod marshal;
 mod metrics;
 mod mode;
+mod note;
+mod outcome;
 mod pipes;
+mod pool;
+mod probes;
 mod process;
+#[cfg(test)]
+mod properties;
 mod proxy;
+mod quota;
 mod range;
 mod reaper;
 mod record;
 mod refusal;
+mod reply;
 mod report;
 mod runs;
 mod scrape;
@@ -48,8 +63,11 @@ mod socket;
     reason = "the start of a process by clone(2); the safety argument stands in the module"
 )]
 mod spawn;
+mod start;
 mod stream;
+mod strings;
 mod timestamp;
+mod timing;
 mod tree;
 mod tunnel;
 mod upload;

@@ -22,10 +22,13 @@ use crate::health::Health;
 use crate::logs::Sink;
 use crate::metrics::Metrics;
 use crate::mode::Mode;
+use crate::pool::Pool;
+use crate::quota::Quota;
 use crate::reaper::{Orders, Reaper};
 use crate::service::Service;
+use crate::start::Setup;
 use crate::watchdog::{Counter, Watchdog};
-use crate::{VERSION, listener, say, scrape, service, workers};
+use crate::{VERSION, filler, listener, say, scrape, service, workers};
 
 /// How often a draining watchdog looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
@@ -69,6 +72,7 @@ fn try_run(config: Config, lock_file: &Path) -> io::Result<ExitCode> {
         listener::watch_lifeline(Arc::clone(&stop.lifeline_gone))?;
     }
     service::start(&watchdog)?;
+    filler::start(&watchdog)?;
     workers::start(&socket, &watchdog)?;
     announce(&watchdog, lock_file);
     if let Some(metrics) = metrics {
@@ -87,9 +91,21 @@ fn try_run(config: Config, lock_file: &Path) -> io::Result<ExitCode> {
 fn assemble(mut config: Config) -> io::Result<Watchdog> {
     // stdout is also where the output of a long-lived child goes.
     let is_debugging = config.write_debug || config.debug_headers || config.upstream.is_some();
+    let (quota, lowered) = Quota::new(config.max_cpu_seconds, config.max_open_files);
+    config
+        .warnings
+        .extend(lowered.iter().map(ToString::to_string));
     Ok(Watchdog {
         command: Command::new(&config.command, std::env::var_os("PATH").as_deref()),
         inherited: Inherited::new(std::env::vars_os()),
+        setup: Setup {
+            is_combined: config.combine_output,
+            has_note: config.prefork > 0,
+            quota,
+        },
+        pool: (config.prefork > 0)
+            .then(|| Pool::new(config.prefork, config.prefork_idle))
+            .transpose()?,
         health: Health::default(),
         service: config
             .upstream
@@ -123,6 +139,13 @@ fn announce(watchdog: &Watchdog, lock_file: &Path) {
         limit(config.exec_timeout),
         show(config.healthcheck_interval),
     ));
+    if let Some(pool) = &watchdog.pool {
+        log.line(format_args!(
+            "prefork: {} children wait for calls, idle after: {}",
+            pool.size(),
+            limit(config.prefork_idle)
+        ));
+    }
     for warning in &config.warnings {
         log.line(format_args!("{warning}"));
     }

@@ -39,6 +39,14 @@ impl Limits {
         }
     }
 
+    /// The limits of a call whose run has still to begin.
+    pub(crate) fn before_run(now: Instant, config: &Config) -> Self {
+        Self {
+            run: None,
+            ..Self::new(now, config)
+        }
+    }
+
     /// The caller wants to wait less for the run than `exec_timeout` allows; more is not given.
     pub(crate) fn shorten(&mut self, now: Instant, limit: Duration) {
         let asked = now.checked_add(limit);

@@ -64,7 +64,9 @@ impl Lines {
         };
         let text = text.strip_suffix(b"\n").unwrap_or(text);
         // The command's own bytes, whatever they are: what it writes is its business.
-        let head = format!("{} {prefix}: ", timestamp::now());
+        let mut head = String::new();
+        timestamp::push_now(&mut head);
+        head = head + " " + prefix + ": ";
         for line in text.split(|byte| *byte == b'\n') {
             sink.chunk(&[head.as_bytes(), line, b"\n"].concat());
         }

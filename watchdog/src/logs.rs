@@ -1,7 +1,7 @@
 //! Output that never blocks: lines and chunks go to a bounded buffer, a thread of its own writes them.
 
 use std::borrow::Cow;
-use std::fmt::Arguments;
+use std::fmt::{Arguments, Write as _};
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,6 +16,9 @@ const KEPT_CAPACITY: usize = 64 * 1024;
 
 /// How long lines are gathered before they are written, so that a busy watchdog needs few writes.
 const GATHER: Duration = Duration::from_millis(2);
+
+/// A line that is not longer than this is built without growing.
+const USUAL_LINE: usize = 192;
 
 /// The writer copies bytes and formats one line.
 const THREAD_STACK: usize = 64 * 1024;
@@ -86,8 +89,16 @@ impl Sink {
     /// Writes a line in the shape that readers of such logs know: `2025/01/31 23:59:59 message`. It is one line
     /// whatever the message holds, which may be a client's words.
     pub(crate) fn line(&self, message: Arguments<'_>) {
-        let line = format!("{} {message}", timestamp::now());
-        self.chunk((visible(&line) + "\n").as_bytes());
+        let mut line = String::with_capacity(USUAL_LINE);
+        timestamp::push_now(&mut line);
+        line.push(' ');
+        // Writing to a string does not fail.
+        let _ = line.write_fmt(message);
+        if let Cow::Owned(shown) = visible(&line) {
+            line = shown;
+        }
+        line.push('\n');
+        self.chunk(line.as_bytes());
     }
 
     /// Writes bytes as they are, or drops them whole if they find no room.
@@ -126,7 +137,9 @@ impl Backlog {
 
 /// The text with its control characters written out, `\n` as a backslash and an n.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
+    // Byte by byte, because most texts pass: the control characters beyond ASCII all begin with 0xC2.
+    let may_control = |byte: u8| byte < b' ' || byte == 0x7f || byte == 0xc2;
+    if !text.bytes().any(may_control) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 8);

@@ -1,10 +1,8 @@
 //! `marshal_request`: the request as one JSON object on stdin, written while the body arrives.
 
-use std::fmt::Write;
-
 use hyper::HeaderMap;
 
-use crate::cgi;
+use crate::{cgi, json};
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -14,9 +12,8 @@ pub(crate) const TAIL: &[u8] = b"\"}}";
 /// `{"header":{…},"body":{"raw":"`, names sorted.
 pub(crate) fn opening(headers: &HeaderMap) -> String {
     let is_shown = |name: &str| name != "host" && name != "transfer-encoding";
-    let mut names: Vec<_> = headers
-        .keys()
-        .filter(|name| cgi::is_passed(name) && is_shown(name.as_str()))
+    let mut names: Vec<_> = cgi::passed(headers)
+        .filter(|name| is_shown(name.as_str()))
         .collect();
     names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     let fields: Vec<String> = names
@@ -25,33 +22,19 @@ pub(crate) fn opening(headers: &HeaderMap) -> String {
             let values: Vec<_> = headers
                 .get_all(name)
                 .iter()
-                .map(|value| quoted(&String::from_utf8_lossy(value.as_bytes())))
+                .map(|value| json::quoted(&String::from_utf8_lossy(value.as_bytes())))
                 .collect();
-            format!("{}:[{}]", quoted(&cgi::canonical(name)), values.join(","))
+            format!(
+                "{}:[{}]",
+                json::quoted(&cgi::canonical(name)),
+                values.join(",")
+            )
         })
         .collect();
     format!(
         "{{\"header\":{{{}}},\"body\":{{\"raw\":\"",
         fields.join(",")
     )
-}
-
-/// A JSON string; `<`, `>` and `&` are escaped too, so that it may stand in a page.
-fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '<' | '>' | '&' | '\0'..='\x1f' | '\u{2028}' | '\u{2029}' => {
-                // Writing to a String cannot fail.
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 /// Base64 of a body that comes in pieces: up to two bytes wait for the next piece.

@@ -28,6 +28,7 @@ pub(crate) struct Metrics {
     calls: Calls,
     spawns: Histogram,
     waits: Histogram,
+    broken: AtomicU64,
     kills: [AtomicU64; Kill::ALL.len()],
     pool: AtomicUsize,
 }
@@ -47,16 +48,22 @@ pub(crate) enum Kill {
     ClientGone,
     /// `idle_timeout`: nobody called the child of `mode=http`.
     IdleTimeout,
+    /// `max_cpu_seconds`, by the kernel.
+    CpuLimit,
+    /// `prefork_idle`: nobody called, so that nobody is kept waiting.
+    PreforkIdle,
 }
 
 impl Kill {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::ExecTimeout,
         Self::ReadTimeout,
         Self::WriteTimeout,
         Self::BodyBroken,
         Self::ClientGone,
         Self::IdleTimeout,
+        Self::CpuLimit,
+        Self::PreforkIdle,
     ];
 
     /// Its label.
@@ -68,6 +75,8 @@ impl Kill {
             Self::BodyBroken => "body_broken",
             Self::ClientGone => "client_gone",
             Self::IdleTimeout => "idle_timeout",
+            Self::CpuLimit => "max_cpu_seconds",
+            Self::PreforkIdle => "prefork_idle",
         }
     }
 }
@@ -80,6 +89,7 @@ impl Metrics {
             calls: Calls::new(),
             spawns: Histogram::default(),
             waits: Histogram::default(),
+            broken: AtomicU64::new(0),
             kills: [const { AtomicU64::new(0) }; Kill::ALL.len()],
             pool: AtomicUsize::new(NO_POOL),
         }
@@ -88,6 +98,11 @@ impl Metrics {
     /// A call is over: its answer's body has ended, or its client has gone.
     pub(crate) fn call_ended(&self, method: &Method, status: StatusCode, took: Duration) {
         self.calls.of(method, status).record(calls::BOUNDS, took);
+    }
+
+    /// An answer broke off after its head: what its status says is not true.
+    pub(crate) fn answer_broke(&self) {
+        self.broken.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A process has been started, and that took so long.
@@ -106,10 +121,6 @@ impl Metrics {
     }
 
     /// So many processes stand ready for calls; shown from the first time on.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the pool that tells it lands separately")
-    )]
     pub(crate) fn pool_has(&self, children: usize) {
         self.pool.store(children, Ordering::Relaxed);
     }

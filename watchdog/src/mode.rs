@@ -44,6 +44,11 @@ impl Mode {
         found.map_or("unknown", |(name, _)| name)
     }
 
+    /// Whether each request has a process of its own.
+    pub(crate) fn has_runs(self) -> bool {
+        matches!(self, Self::Classic | Self::Streaming | Self::Serializing)
+    }
+
     /// Bytes of output that are held back before the answer begins.
     pub(crate) fn held_output(self, response_buffer: usize) -> usize {
         match self {

@@ -46,18 +46,11 @@ pub(crate) fn into_command() -> io::Result<(Writer, OwnedFd)> {
     Ok((Writer::Fresh(ours), theirs))
 }
 
-/// A pipe out of a command: our end, and its.
-pub(crate) fn out_of_command() -> io::Result<(Reader, OwnedFd)> {
+/// A pipe out of a command: our end, which a `Reader` takes on the thread that will read, and its.
+pub(crate) fn out_of_command() -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&ours, true)?;
-    let receiver = Receiver::from_owned_fd_unchecked(ours)?;
-    Ok((
-        Reader {
-            receiver,
-            is_large: false,
-        },
-        theirs,
-    ))
+    Ok((ours, theirs))
 }
 
 impl Writer {
@@ -102,6 +95,14 @@ impl Writer {
 }
 
 impl Reader {
+    /// Registers our end of a pipe with this thread's runtime.
+    pub(crate) fn new(pipe: OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            receiver: Receiver::from_owned_fd_unchecked(pipe)?,
+            is_large: false,
+        })
+    }
+
     /// Appends what is there to `buffer`, about `some` bytes at most.
     pub(crate) fn poll_read(
         &mut self,
@@ -133,7 +134,7 @@ impl Reader {
 
     /// Takes about `some` bytes that lie in the pipe, without waiting; the count is 0 when there are none.
     pub(crate) fn take(&self, buffer: &mut Vec<u8>, some: usize) -> usize {
-        read_into(self.fd(), buffer, some).unwrap_or(0)
+        take(self.fd(), buffer, some)
     }
 
     fn enlarge_if(&mut self, is_large: bool) {
@@ -146,6 +147,11 @@ impl Reader {
     fn fd(&self) -> BorrowedFd<'_> {
         self.receiver.as_fd()
     }
+}
+
+/// Takes about `some` bytes that lie in a pipe, without waiting.
+pub(crate) fn take(pipe: impl AsFd, buffer: &mut Vec<u8>, some: usize) -> usize {
+    read_into(pipe.as_fd(), buffer, some).unwrap_or(0)
 }
 
 fn read_into(pipe: BorrowedFd<'_>, buffer: &mut Vec<u8>, some: usize) -> io::Result<usize> {

@@ -15,9 +15,11 @@ use crate::lines::Lines;
 use crate::logs::Sink;
 use crate::metrics::Kill;
 use crate::pipes::{self, Found, Reader};
+use crate::quota::Quota;
 use crate::runs::RunId;
 use crate::service::{LOOK, STOP_PATIENCE, Service};
-use crate::spawn::{self, Child, ChildEnds, signal_group};
+use crate::spawn::{self, Child, ChildEnds, Program, signal_group};
+use crate::strings::Strings;
 use crate::watchdog::Watchdog;
 
 /// One read of the child's output.
@@ -44,29 +46,29 @@ impl Process {
 
     fn try_start(watchdog: &Watchdog, id: RunId) -> io::Result<Self> {
         let marker = watchdog.orders.runs.marker(id);
-        let environment = cgi::environment(&watchdog.inherited, &marker, None)
-            .map_err(|cgi::TooLong(name)| io::Error::other(format!("{name} is too long")))?;
+        let environment = cgi::environment(&watchdog.inherited, &marker, &Strings::default());
         let (stdout, child_stdout) = pipes::out_of_command()?;
         let (stderr, child_stderr) = pipes::out_of_command()?;
+        let (stdout, stderr) = (Reader::new(stdout)?, Reader::new(stderr)?);
         let ends = ChildEnds {
             stdin: File::open("/dev/null")?.into(),
             stdout: child_stdout,
             stderr: Some(child_stderr),
+            note: None,
         };
-        let path = watchdog.command.path()?;
+        let program = Program {
+            path: watchdog.command.path()?,
+            arguments: watchdog.command.arguments(),
+            environment: &environment,
+            quota: Quota::default(),
+            resident_limit: watchdog.orders.runs.limit(id),
+        };
         watchdog.log.line(format_args!(
             "starting fprocess: {}",
             watchdog.config.command.join(" ")
         ));
-        let mark = watchdog.orders.runs.limit(id);
         let began = Instant::now();
-        let child = spawn::spawn(
-            path,
-            watchdog.command.arguments(),
-            &environment,
-            mark,
-            &ends,
-        )?;
+        let child = spawn::spawn(&program, &ends)?;
         watchdog.metrics.process_started(began.elapsed());
         let longest = watchdog.config.longest_line;
         let prefix = |name| watchdog.config.prefix_logs.then_some(name);

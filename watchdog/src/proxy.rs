@@ -1,10 +1,7 @@
 //! The story of a call in `mode=http`: passed to the function's own server, its answer passed back.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 
 use hyper::body::{Body as HttpBody, Incoming};
 use hyper::header::{HOST, HeaderName, HeaderValue};
@@ -13,19 +10,19 @@ use hyper::{Request, Response, StatusCode, Uri, Version};
 use tokio::time::Instant;
 
 use crate::body::Body;
-use crate::connection::Activity;
+use crate::deadline::within;
 use crate::download::Download;
-use crate::duration;
 use crate::fork::Call;
+use crate::gather::gather;
 use crate::hops;
 use crate::limits::{Limit, Limits};
 use crate::refusal::Refusal;
 use crate::service::Service;
-use crate::stream::DURATION;
 use crate::tunnel::Tunnel;
 use crate::upload::{Progress, Upload};
 use crate::upstream::Link;
 use crate::watchdog::Watchdog;
+use crate::{duration, timing};
 
 /// A caller's own limit, shorter than ours.
 const TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
@@ -35,7 +32,7 @@ pub(crate) async fn call(
     call: Call,
     service: &Service,
     head: &Parts,
-    body: Incoming,
+    mut body: Incoming,
 ) -> Result<Response<Body>, (Refusal, Option<Incoming>)> {
     let began = Instant::now();
     let config = &call.watchdog.config;
@@ -48,41 +45,52 @@ pub(crate) async fn call(
     if let Some(asked) = asked {
         limits.shorten(began, asked);
     }
+    let late = |limit| match limit {
+        Limit::Run => Refusal::FunctionSlow {
+            limit: asked
+                .into_iter()
+                .chain(config.exec_timeout)
+                .min()
+                .unwrap_or_default(),
+        },
+        other => other.refusal(config),
+    };
+    let connection = &call.connection;
     // A body that nobody reads yet costs no limit of its own.
-    match within(&call, &limits, || true, asked, service.ask()).await {
+    match within(connection, &limits, || true, service.ask()).await {
         Ok(Ok(())) if config.idle_timeout.is_some() => {
             call.watchdog.metrics.call_waited(began.elapsed());
         }
         Ok(Ok(())) => {}
         Ok(Err(seconds)) => return Err((Refusal::NotUp { seconds }, Some(body))),
-        Err(refusal) => return Err((refusal, Some(body))),
+        Err(limit) => return Err((late(limit), Some(body))),
     }
     // The wait for the child is not the client's fault.
     limits.body = Limits::new(Instant::now(), config).body;
     let upload = if config.buffer_request {
-        let gathered = gather(body);
-        let bounded = within(&call, &limits, || false, asked, gathered).await;
-        let bytes = bounded.and_then(|gathered| {
-            gathered.map_err(|error| Refusal::BodyBroken {
-                error: error.to_string(),
-            })
-        });
-        Upload::whole(bytes.map_err(|refusal| (refusal, None))?.into())
+        // For servers that want a body's length before its bytes.
+        let gathered = gather(&mut body, usize::MAX);
+        let bytes = match within(connection, &limits, || false, gathered).await {
+            Ok(gathered) => gathered.map_err(|refusal| (refusal, None))?,
+            Err(limit) => return Err((late(limit), None)),
+        };
+        Upload::whole(bytes.into())
     } else {
         Upload::arriving(body)
     };
     let progress = upload.progress();
     let (request, is_upgrade) = translate(service, head, upload);
     let exchange = exchange(service, request, &progress);
-    let answered = within(&call, &limits, || progress.is_whole(), asked, exchange).await;
-    let (response, link) = answered
-        .and_then(|done| done)
-        .map_err(|refusal| (refusal, None))?;
+    let answered = within(connection, &limits, || progress.is_whole(), exchange).await;
+    let (response, link) = match answered {
+        Ok(answered) => answered.map_err(|refusal| (refusal, None))?,
+        Err(limit) => return Err((late(limit), None)),
+    };
     let mut response = finish(response, link, is_upgrade, call);
-    let seconds = duration::seconds(began.elapsed());
-    if let Ok(seconds) = HeaderValue::try_from(seconds) {
-        response.headers_mut().insert(DURATION, seconds);
-    }
+    let [(duration, seconds), (server_timing, parts)] = timing::head_only(began.elapsed());
+    response.headers_mut().insert(duration, seconds);
+    // The function may have told its own.
+    response.headers_mut().append(server_timing, parts);
     Ok(response)
 }
 
@@ -111,17 +119,6 @@ pub(crate) async fn probe(
     let (mut response, link) = answered.ok()?;
     hops::towards_client(response.headers_mut(), false);
     Some(response.map(|body| Body::proxied(Download::new(body, link, slot))))
-}
-
-/// The whole body in memory, for servers that want its length before its bytes.
-async fn gather(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
-    let mut bytes = Vec::new();
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        if let Ok(data) = frame?.into_data() {
-            bytes.extend_from_slice(&data);
-        }
-    }
-    Ok(bytes)
 }
 
 /// The client's request as the function sees it.
@@ -178,45 +175,6 @@ async fn exchange(
             }
         }
     }
-}
-
-/// Does `work` within the limits of the call; the connection's timer sees to it that they are looked at in time.
-async fn within<T>(
-    call: &Call,
-    limits: &Limits,
-    has_whole_body: impl Fn() -> bool,
-    asked: Option<std::time::Duration>,
-    work: impl Future<Output = T>,
-) -> Result<T, Refusal> {
-    let mut work = pin!(work);
-    let connection: &Rc<Activity> = &call.connection;
-    poll_fn(|cx| {
-        if let Poll::Ready(done) = work.as_mut().poll(cx) {
-            connection.set_call_limit(None);
-            return Poll::Ready(Ok(done));
-        }
-        let first = limits.first(has_whole_body());
-        connection.set_call_limit(first.map(|(at, _)| at));
-        match first {
-            Some((at, limit)) if Instant::now() >= at => {
-                connection.set_call_limit(None);
-                let config = &call.watchdog.config;
-                let refusal = match limit {
-                    Limit::Run => Refusal::FunctionSlow {
-                        limit: asked
-                            .into_iter()
-                            .chain(config.exec_timeout)
-                            .min()
-                            .unwrap_or_default(),
-                    },
-                    other => other.refusal(config),
-                };
-                Poll::Ready(Err(refusal))
-            }
-            _ => Poll::Pending,
-        }
-    })
-    .await
 }
 
 /// The function's answer as the client sees it; an upgrade makes a tunnel of the connection.

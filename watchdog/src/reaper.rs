@@ -17,8 +17,9 @@ use rustix::process::{
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::runs::{RunId, Runs};
+use crate::runs::{Number, RunId, Runs};
 use crate::spawn::{Child, signal_group};
+use crate::start::Pipes;
 use crate::tree::{self, Identity, Snapshot};
 
 /// From TERM to KILL.
@@ -33,18 +34,29 @@ const SELDOM: Duration = Duration::from_secs(1);
 /// After this long a process that does not die (of another user, or stuck in the kernel) is looked after seldom.
 const STUBBORN: Duration = Duration::from_secs(3);
 
-/// How often a tree is listed and killed again at once, because it may fork while it is being listed.
-const PASSES: usize = 20;
+/// How long a run's end is remembered while there is something left of any run.
+const MEMORY: Duration = Duration::from_secs(60);
+
+/// How often a tree is listed and stopped again at once, because it may fork while it is being listed.
+const PASSES: usize = 100;
 
 /// Where workers leave what the reaper has to do.
 #[derive(Debug)]
 pub(crate) struct Orders {
     /// The runs that may have left-overs.
     pub(crate) runs: Runs,
-    condemned: Mutex<Vec<Child>>,
+    condemned: Mutex<Vec<Condemned>>,
     has_ended: AtomicBool,
     is_asleep: AtomicBool,
     bell: Notify,
+}
+
+/// The direct child of a run that is to be ended.
+#[derive(Debug)]
+struct Condemned {
+    child: Child,
+    /// Kept until it is gone.
+    _pipes: Option<Pipes>,
 }
 
 impl Orders {
@@ -68,12 +80,15 @@ impl Orders {
         }
     }
 
-    /// A run is to be ended with its whole tree, at once.
-    pub(crate) fn end_tree(&self, id: RunId, child: Child) {
+    /// A run is to be ended with its whole tree, at once. Pipes that are given stay open until the child is gone.
+    pub(crate) fn end_tree(&self, id: RunId, child: Child, pipes: Option<Pipes>) {
         self.condemned
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(child);
+            .push(Condemned {
+                child,
+                _pipes: pipes,
+            });
         self.runs.end(id);
         self.bell.notify_one();
     }
@@ -100,11 +115,13 @@ pub(crate) struct Reaper {
     /// Children from before our time, as of a shell that started a service and then became us: never touched.
     elder: HashSet<Identity>,
     /// Direct children of runs that were ended; theirs to be reaped here.
-    children: Vec<Child>,
+    children: Vec<Condemned>,
     /// Orphans without a run, with the last run that had begun when they were first seen.
-    seen: HashMap<Identity, RunId>,
+    seen: HashMap<Identity, Number>,
     /// Who is to die, and since when each is known to.
     victims: HashMap<Identity, Instant>,
+    /// When the first left-over of a run was found: what it forks after that has no grace of its own.
+    ended: HashMap<Number, Instant>,
 }
 
 impl Reaper {
@@ -127,6 +144,7 @@ impl Reaper {
             children: Vec::new(),
             seen: HashMap::new(),
             victims: HashMap::new(),
+            ended: HashMap::new(),
         }
     }
 
@@ -174,32 +192,41 @@ impl Reaper {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
         );
-        self.children.retain(|child| child.try_reap().is_none());
+        self.children
+            .retain(|condemned| condemned.child.try_reap().is_none());
         let orphans = reap_orphans();
         if fresh.is_empty() && self.victims.is_empty() && orphans == Orphans::None {
             self.seen.clear();
+            self.ended.clear();
             return;
         }
+        self.ended.retain(|_, since| since.elapsed() < MEMORY);
         let mut snapshot = Snapshot::read();
         self.condemn(&snapshot, fresh);
-        self.condemn_left_overs(&snapshot, orders);
+        let mut stopped = HashSet::new();
         for _ in 0..PASSES {
+            self.condemn_left_overs(&snapshot, orders);
             self.condemn_descendants(&snapshot);
-            if !self.kill_overdue() {
+            if !self.stop_overdue(&mut stopped) {
                 break;
             }
-            reap_orphans();
             snapshot = Snapshot::read();
         }
+        // Also what is still being forked faster than it can be stopped: there is less of it each time.
+        stopped
+            .into_iter()
+            .for_each(|victim| signal(victim, Signal::KILL));
+        reap_orphans();
     }
 
     /// Ended runs: their tree is known while the direct child lives, so it is listed before anything is signalled.
-    fn condemn(&mut self, snapshot: &Snapshot, fresh: Vec<Child>) {
-        for child in fresh {
-            let roots = snapshot.find(child.pid());
+    fn condemn(&mut self, snapshot: &Snapshot, fresh: Vec<Condemned>) {
+        for condemned in fresh {
+            let pid = condemned.child.pid();
+            let roots = snapshot.find(pid);
             self.add_victims(snapshot.with_descendants(roots), Instant::now());
-            signal_group(child.pid(), Signal::TERM);
-            self.children.push(child);
+            signal_group(pid, Signal::TERM);
+            self.children.push(condemned);
         }
     }
 
@@ -212,11 +239,12 @@ impl Reaper {
             .collect();
         for orphan in ours {
             let seen_after = self.seen.get(&orphan).copied().unwrap_or(last);
-            if orders
-                .runs
-                .is_left_over(&tree::marks(orphan.pid), seen_after)
-            {
-                self.add_victims([orphan], Instant::now());
+            let marks = tree::marks(orphan.pid);
+            if orders.runs.is_left_over(&marks, seen_after) {
+                let now = Instant::now();
+                let run = orders.runs.number_of(&marks);
+                let since = run.map_or(now, |run| *self.ended.entry(run).or_insert(now));
+                self.add_victims([orphan], since);
             } else {
                 seen.insert(orphan, seen_after);
             }
@@ -244,16 +272,16 @@ impl Reaper {
         }
     }
 
-    /// Kills whoever has had his grace; whether there was any that a further look may show to be dead.
-    fn kill_overdue(&self) -> bool {
-        let mut has_killed = false;
+    /// Stops whoever has had his grace and is to be killed; whether there was any who may have forked since the last look.
+    /// The stopped ones do not fork, and where processes are limited they keep others from it.
+    fn stop_overdue(&self, stopped: &mut HashSet<Identity>) -> bool {
+        let before = stopped.len();
         for (victim, since) in &self.victims {
-            if since.elapsed() >= GRACE {
-                signal(*victim, Signal::KILL);
-                has_killed = true;
+            if since.elapsed() >= GRACE && stopped.insert(*victim) {
+                signal(*victim, Signal::STOP);
             }
         }
-        has_killed
+        stopped.len() > before
     }
 
     fn is_ending(&self) -> bool {

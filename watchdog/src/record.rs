@@ -20,7 +20,7 @@ const LONGEST_TARGET: usize = 1024;
 /// What is counted for a call whose client went away before there was an answer; nobody saw it.
 const CLIENT_GONE: u16 = 499;
 
-/// A call that goes on. It lives in the answer's body.
+/// A call that goes on. Its connection has it until the answer's body is dropped.
 #[derive(Debug)]
 pub(crate) struct Record {
     watchdog: Arc<Watchdog>,
@@ -66,6 +66,11 @@ impl Record {
         self.written += bytes as u64;
     }
 
+    /// The body breaks off.
+    pub(crate) fn broke(&self) {
+        self.watchdog.metrics.answer_broke();
+    }
+
     fn tell(&self, beginning: &str, status: StatusCode, took: Duration) {
         let (seconds, fraction) = (took.as_secs(), took.subsec_micros() / 100);
         let log_call_id = self.watchdog.config.log_call_id;
@@ -102,10 +107,12 @@ fn beginning<B>(request: &Request<B>) -> String {
         .uri()
         .path_and_query()
         .map_or("/", hyper::http::uri::PathAndQuery::as_str);
-    match target.char_indices().nth(LONGEST_TARGET) {
-        Some((end, _)) => format!("{} {}...", request.method(), &target[..end]),
-        None => format!("{} {target}", request.method()),
+    let method = request.method().as_str();
+    if target.len() <= LONGEST_TARGET {
+        return [method, " ", target].concat();
     }
+    let end = (0..=LONGEST_TARGET).rfind(|end| target.is_char_boundary(*end));
+    [method, " ", &target[..end.unwrap_or(0)], "..."].concat()
 }
 
 /// A status as the mode's contract writes it: `mode=http` with its words.

@@ -1,20 +1,14 @@
-//! Every answer that the watchdog gives in the command's place: status, sentence, headers.
+//! Why a call has no answer from its command: each reason with its status and its sentence.
 
 use std::time::Duration;
 
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use hyper::{Response, StatusCode};
+use hyper::StatusCode;
+use hyper::header::HeaderName;
 
-use crate::body::Body;
 use crate::duration::show;
-
-/// Marks answers that do not come from the function.
-pub(crate) const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
 
 /// Says that the call was not accepted, so that the gateway may try it elsewhere.
 pub(crate) const NOT_ACCEPTED: HeaderName = HeaderName::from_static("x-skep-not-accepted");
-
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// Why a call has no answer from its command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +21,8 @@ pub(crate) enum Refusal {
     Method,
     /// A health path asked with another verb than GET.
     HealthMethod,
+    /// More than one `Host`: whoever stands in front may have believed another one than the command would.
+    ManyHosts,
     /// `%00`, which no environment can carry.
     NulInPath,
     /// A header, or the query, that no environment can carry.
@@ -35,6 +31,12 @@ pub(crate) enum Refusal {
     CannotStart { command: String, error: String },
     /// The body did not arrive whole.
     BodyBroken { error: String },
+    /// The body is larger than may be gathered.
+    BodyTooLarge { limit: usize },
+    /// The body is not what `input_mode=args` asks for.
+    NotArguments { mistake: String },
+    /// The kernel does not take so much.
+    ArgumentsTooLong,
     /// `read_timeout` while the body arrived.
     BodySlow { limit: Duration },
     /// `exec_timeout`.
@@ -56,6 +58,15 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// Of a body that broke off. hyper's errors keep the cause to themselves; both are of use to the sender.
+    pub(crate) fn broken(error: &hyper::Error) -> Self {
+        let error = match std::error::Error::source(error) {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        };
+        Self::BodyBroken { error }
+    }
+
     /// Its status.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
@@ -63,7 +74,11 @@ impl Refusal {
             Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NoFile => StatusCode::NOT_FOUND,
             Self::Method | Self::HealthMethod | Self::FileMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NulInPath | Self::BodyBroken { .. } => StatusCode::BAD_REQUEST,
+            Self::ManyHosts
+            | Self::NulInPath
+            | Self::BodyBroken { .. }
+            | Self::NotArguments { .. } => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge { .. } | Self::ArgumentsTooLong => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::CannotStart { .. } | Self::ExitUnknown | Self::FunctionBroken { .. } => {
                 StatusCode::INTERNAL_SERVER_ERROR
@@ -81,12 +96,16 @@ impl Refusal {
             Self::Busy { limit } => format!("{limit} calls are being served, which is the limit; retry, add replicas or raise max_inflight"),
             Self::Method => "the method is not allowed; use GET, POST, PUT, PATCH or DELETE".to_owned(),
             Self::HealthMethod => "the method is not allowed; use GET".to_owned(),
+            Self::ManyHosts => "the request has more than one Host header; send one".to_owned(),
             Self::NulInPath => "the path contains %00, which cannot be passed to the command".to_owned(),
             Self::HeadTooLarge { variable } => {
                 format!("{variable} is too long for the command's environment; send it in the body, or set cgi_headers=false")
             }
             Self::CannotStart { command, error } => format!("cannot start {command}: {error}"),
             Self::BodyBroken { error } => format!("the request body did not arrive whole, the run was ended: {error}"),
+            Self::BodyTooLarge { limit } => format!("the request body has more than {limit} bytes, which cannot become arguments; send less, or set input_mode=stdin"),
+            Self::NotArguments { mistake } => format!("the request body is not a JSON array of arguments, nor an object with such an array as args: {mistake}"),
+            Self::ArgumentsTooLong => "the arguments are too long for the kernel together with the environment; send less, or set input_mode=stdin".to_owned(),
             Self::BodySlow { limit } => format!("the request body took longer than {}, the run was ended; raise read_timeout", show(*limit)),
             Self::RunSlow { limit, .. } => format!("the run took longer than {} and was killed; raise exec_timeout", show(*limit)),
             Self::AnswerSlow { limit } => format!("there was no answer within {}, the run was ended; raise write_timeout", show(*limit)),
@@ -97,38 +116,6 @@ impl Refusal {
             Self::NoFile => "there is no such file".to_owned(),
             Self::ExitUnknown => "the command's exit status is unknown: another process took it".to_owned(),
         }
-    }
-
-    /// The whole answer.
-    pub(crate) fn response(&self) -> Response<Body> {
-        let mut response = Response::new(Body::whole(self.sentence() + "\n"));
-        *response.status_mut() = self.status();
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, TEXT);
-        headers.insert(INTERNAL, HeaderValue::from_static("fwatchdog"));
-        match self {
-            Self::Draining => {
-                headers.insert(NOT_ACCEPTED, HeaderValue::from_static("draining"));
-                headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Self::Busy { .. } => {
-                headers.insert(NOT_ACCEPTED, HeaderValue::from_static("busy"));
-                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            Self::NotUp { seconds } => {
-                headers.insert(RETRY_AFTER, HeaderValue::from(*seconds));
-            }
-            Self::Method => drop(headers.insert(
-                ALLOW,
-                HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE"),
-            )),
-            Self::HealthMethod => drop(headers.insert(ALLOW, HeaderValue::from_static("GET"))),
-            Self::FileMethod => {
-                headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            }
-            _ => {}
-        }
-        response
     }
 }
 
@@ -167,14 +154,5 @@ mod tests {
                 "{sentence}"
             );
         }
-    }
-
-    #[test]
-    fn only_calls_that_were_not_accepted_say_so() {
-        let header = |refusal: Refusal| refusal.response().headers().get(NOT_ACCEPTED).cloned();
-        assert_eq!(header(Refusal::Draining).unwrap(), "draining");
-        assert_eq!(header(Refusal::Busy { limit: 1 }).unwrap(), "busy");
-        assert_eq!(header(Refusal::Method), None);
-        assert_eq!(header(Refusal::ExitUnknown), None);
     }
 }

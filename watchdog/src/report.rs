@@ -18,7 +18,7 @@ pub(crate) fn succeeded(run: &Run, written: usize) {
     if run.watchdog().config.mode != Mode::Classic {
         return;
     }
-    let seconds = seconds(run.duration());
+    let seconds = seconds(run.timing().elapsed());
     if run.watchdog().config.write_debug {
         run.watchdog()
             .log
@@ -32,7 +32,7 @@ pub(crate) fn succeeded(run: &Run, written: usize) {
 
 /// A run has failed or was ended.
 pub(crate) fn failed(run: &Run, written: usize, reason: &str) {
-    let seconds = seconds(run.duration());
+    let seconds = seconds(run.timing().elapsed());
     run.watchdog().log.line(format_args!(
         "Failed: {reason} - wrote {written} bytes - Duration: {seconds}s"
     ));

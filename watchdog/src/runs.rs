@@ -5,11 +5,20 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The number of a run; later runs have higher numbers.
-pub(crate) type RunId = u64;
+/// Counts the beginnings of runs.
+pub(crate) type Number = u64;
+
+/// A run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RunId {
+    /// What its processes bear.
+    mark: Number,
+    /// `None` while its child waits for a call.
+    began: Option<Number>,
+}
 
 /// What a process shows of whose it is.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -34,7 +43,16 @@ pub(crate) struct Runs {
     /// The same for limits: everything of them but the run's number.
     limit_base: u64,
     last: AtomicU64,
-    living: Mutex<BTreeSet<RunId>>,
+    living: Mutex<Living>,
+}
+
+#[derive(Debug, Default)]
+struct Living {
+    /// When each run that goes on began.
+    begun: BTreeSet<Number>,
+    /// The marks of those whose child was started ahead. Until its call comes such a run has not begun, so that it holds
+    /// up the end of nothing; what bears its mark is spared all the same.
+    ahead: BTreeSet<Number>,
 }
 
 impl Runs {
@@ -55,30 +73,61 @@ impl Runs {
         }
     }
 
-    /// Begins a run.
+    /// Begins a run. To be called before its process is started.
     pub(crate) fn begin(&self) -> RunId {
-        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        self.living().insert(id);
-        id
+        let number = self.next();
+        self.living().begun.insert(number);
+        RunId {
+            mark: number,
+            began: Some(number),
+        }
+    }
+
+    /// Takes the beginning back: the child that was started waits for a call.
+    pub(crate) fn wait(&self, id: RunId) -> RunId {
+        let mut living = self.living();
+        living.ahead.insert(id.mark);
+        if let Some(number) = id.began {
+            living.begun.remove(&number);
+        }
+        RunId { began: None, ..id }
+    }
+
+    /// The call has come: the run begins.
+    pub(crate) fn take(&self, id: RunId) -> RunId {
+        let number = self.next();
+        self.living().begun.insert(number);
+        RunId {
+            began: Some(number),
+            ..id
+        }
     }
 
     /// Ends a run: what is left of its tree may go.
     pub(crate) fn end(&self, id: RunId) {
-        self.living().remove(&id);
+        let mut living = self.living();
+        living.ahead.remove(&id.mark);
+        if let Some(number) = id.began {
+            living.begun.remove(&number);
+        }
+    }
+
+    fn next(&self) -> Number {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// The marker of a run.
     pub(crate) fn marker(&self, id: RunId) -> String {
-        format!("{}.{id}", self.nonce)
+        format!("{}.{}", self.nonce, id.mark)
     }
 
     /// The limit of the resident set that marks the processes of a run.
     pub(crate) fn limit(&self, id: RunId) -> u64 {
-        self.limit_base | id & ((1 << RUN_BITS) - 1)
+        self.limit_base | id.mark & ((1 << RUN_BITS) - 1)
     }
 
-    /// The run that marks like these stand for, if it is one of ours.
-    fn run_of(&self, marks: &Marks) -> Option<RunId> {
+    /// The number that marks like these stand for, if it is one of ours.
+    pub(crate) fn number_of(&self, marks: &Marks) -> Option<Number> {
         let by_limit = marks
             .limit
             .filter(|limit| limit >> RUN_BITS == self.limit_base >> RUN_BITS)
@@ -90,22 +139,25 @@ impl Runs {
     }
 
     /// The highest number given out so far.
-    pub(crate) fn last(&self) -> RunId {
+    pub(crate) fn last(&self) -> Number {
         self.last.load(Ordering::Relaxed)
     }
 
     /// Whether an orphan may be ended: it bears the marker of a run that is over, or it bears none of ours and all
     /// runs that had begun when it was first seen are over.
-    pub(crate) fn is_left_over(&self, marks: &Marks, seen_after: RunId) -> bool {
-        let own = self.run_of(marks);
+    pub(crate) fn is_left_over(&self, marks: &Marks, seen_after: Number) -> bool {
+        let own = self.number_of(marks);
         let living = self.living();
         match own {
-            Some(id) => !living.contains(&id),
-            None => living.first().is_none_or(|oldest| *oldest > seen_after),
+            Some(mark) => !living.begun.contains(&mark) && !living.ahead.contains(&mark),
+            None => living
+                .begun
+                .first()
+                .is_none_or(|oldest| *oldest > seen_after),
         }
     }
 
-    fn living(&self) -> std::sync::MutexGuard<'_, BTreeSet<RunId>> {
+    fn living(&self) -> MutexGuard<'_, Living> {
         self.living.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -177,8 +229,30 @@ mod tests {
     #[test]
     fn the_limit_is_one_that_limits_nothing_and_can_be_set() {
         let runs = Runs::new();
-        for id in [1, 1 << 39, u64::MAX] {
-            assert!(runs.limit(id) >= 1 << 62 && runs.limit(id) < 1 << 63);
+        for mark in [1, 1 << 39, u64::MAX] {
+            let limit = runs.limit(RunId { mark, began: None });
+            assert!((1 << 62..1 << 63).contains(&limit));
         }
+    }
+
+    #[test]
+    fn a_waiting_child_is_spared_and_holds_up_nothing() {
+        let runs = Runs::new();
+        let ahead = runs.wait(runs.begin());
+        let mark = limit(runs.limit(ahead));
+        let unmarked = Marks::default();
+        let seen_after = runs.last();
+        assert!(!runs.is_left_over(&mark, seen_after));
+        assert!(runs.is_left_over(&unmarked, seen_after));
+        let taken = runs.take(ahead);
+        assert_eq!(runs.limit(taken), runs.limit(ahead));
+        assert!(!runs.is_left_over(&mark, seen_after));
+        assert!(
+            !runs.is_left_over(&unmarked, runs.last()),
+            "the run goes on"
+        );
+        assert!(runs.is_left_over(&unmarked, seen_after), "it began later");
+        runs.end(taken);
+        assert!(runs.is_left_over(&mark, seen_after));
     }
 }

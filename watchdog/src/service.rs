@@ -15,17 +15,11 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
+use crate::backoff::Backoff;
 use crate::duration::show;
 use crate::process::Process;
 use crate::upstream::Upstream;
 use crate::watchdog::Watchdog;
-
-/// The pause before a child that has ended is started again: doubled each time, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
-/// A child that has lived this long did not fail at its start: its next pause is the first one again.
-const STEADY: Duration = Duration::from_secs(10);
 
 /// Between two looks whether a starting child accepts connections.
 pub(crate) const LOOK: Duration = Duration::from_millis(10);
@@ -188,7 +182,7 @@ pub(crate) fn start(watchdog: &Arc<Watchdog>) -> io::Result<()> {
 
 /// Starts the child again and again until the watchdog stops.
 async fn keep(watchdog: &Watchdog, service: &Service) {
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::new();
     loop {
         let began = Instant::now();
         service.state.send_replace(State::Starting);
@@ -212,9 +206,7 @@ async fn keep(watchdog: &Watchdog, service: &Service) {
         if *service.is_stopping.borrow() {
             break;
         }
-        if began.elapsed() >= STEADY {
-            pause = FIRST_PAUSE;
-        }
+        let pause = backoff.pause_after(began.elapsed());
         watchdog.log.line(format_args!(
             "error: fprocess has ended ({end}); it is started again in {}",
             show(pause)
@@ -226,7 +218,6 @@ async fn keep(watchdog: &Watchdog, service: &Service) {
         if *service.is_stopping.borrow() {
             break;
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
     service.state.send_replace(State::Gone);
 }

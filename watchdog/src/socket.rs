@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use crate::connection::Activity;
+use crate::activity::Activity;
 
 /// One read from a socket.
 pub(crate) const READ_SIZE: usize = 64 * 1024;

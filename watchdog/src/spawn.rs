@@ -7,7 +7,7 @@
 //!
 //! # Safety argument
 //!
-//! This is the only module of the workspace with `unsafe` code. It does two things that the compiler cannot check.
+//! This is the only module of the workspace with `unsafe` code. It does four things that the compiler cannot check.
 //!
 //! 1. `clone(CLONE_VM | CLONE_VFORK)`. The child shares our memory and this thread sleeps until the child has called
 //!    `execve` or `_exit`, so that everything the child reads ([`Order`], the strings behind its pointers, the
@@ -21,28 +21,35 @@
 //!      is the child's own copy).
 //! 2. `AsyncFd::register`. The registered descriptor is an `OwnedFd` that the `AsyncFd` owns and that nothing replaces
 //!    or closes before the `AsyncFd` is dropped.
+//! 3. `pre_exec`, where our clone is refused. The closure runs in a forked child and calls only what the child of 1. calls.
+//! 4. `wait4`, which writes to two variables of the caller's frame, and is here because only it tells the processor time.
 
 use std::cell::RefCell;
-use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
+use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
-use std::process::Stdio;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus, Stdio};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, pidfd_open, prlimit, waitpid,
+    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_open,
+    prlimit, waitid, waitpid,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::cgi::Entries;
 use crate::exit::Exit;
+use crate::quota::{Bounds, Quota};
+use crate::strings::Strings;
+
+/// The descriptor on which a command finds the note on its request.
+const NOTE: RawFd = 3;
 
 /// Room for the child's few calls before `execve`; only the touched pages of it exist.
 const STACK_SIZE: usize = 32 * 1024;
@@ -64,6 +71,20 @@ pub(crate) struct ChildEnds {
     pub(crate) stdout: OwnedFd,
     /// `None`: the same pipe as stdout.
     pub(crate) stderr: Option<OwnedFd>,
+    /// Becomes descriptor 3.
+    pub(crate) note: Option<OwnedFd>,
+}
+
+/// What is to be started.
+#[derive(Debug)]
+pub(crate) struct Program<'a> {
+    pub(crate) path: &'a CStr,
+    /// Its name first.
+    pub(crate) arguments: &'a Strings,
+    pub(crate) environment: &'a Strings,
+    pub(crate) quota: Quota,
+    /// The soft limit of its resident set, which marks it.
+    pub(crate) resident_limit: u64,
 }
 
 /// A started process that has not been reaped; leads a process group of its own.
@@ -71,6 +92,8 @@ pub(crate) struct ChildEnds {
 pub(crate) struct Child {
     pid: Pid,
     watch: Watch,
+    /// Seconds of processor time that it was given.
+    cpu_limit: Option<u64>,
 }
 
 /// How its exit is noticed.
@@ -83,6 +106,14 @@ enum Watch {
 }
 
 impl Child {
+    fn new(pid: Pid, pidfd: Option<OwnedFd>, program: &Program<'_>) -> Self {
+        Self {
+            pid,
+            watch: Watch::Descriptor(pidfd),
+            cpu_limit: program.quota.cpu_seconds.map(|bounds| bounds.soft),
+        }
+    }
+
     /// Its process id, which is its group's id too.
     pub(crate) fn pid(&self) -> Pid {
         self.pid
@@ -90,16 +121,42 @@ impl Child {
 
     /// Takes its exit status if it has ended; call no more after that.
     pub(crate) fn try_reap(&self) -> Option<Exit> {
-        match waitpid(Some(self.pid), WaitOptions::NOHANG) {
-            Ok(None) | Err(rustix::io::Errno::INTR) => None,
-            Ok(Some((_, status))) => {
-                Some(match (status.exit_status(), status.terminating_signal()) {
-                    (Some(status), _) => Exit::Status(status),
-                    (None, Some(signal)) => Exit::Signal(signal),
-                    (None, None) => Exit::Unknown,
-                })
-            }
+        match wait(self.pid) {
+            Ok(None) => None,
+            Ok(Some((status, used))) => Some(self.judge(status, used)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
             Err(_) => Some(Exit::Unknown),
+        }
+    }
+
+    /// A process of the run is told by SIGXCPU that its time is up, which a shell above it reports as a status. Whoever
+    /// does not heed the signal is killed, as others may be, too: then the time that was used decides.
+    fn judge(&self, status: ExitStatus, used: Duration) -> Exit {
+        let (exit, signal) = match (status.code(), status.signal()) {
+            (Some(code), _) => (Exit::Status(code), code - 128),
+            (None, Some(signal)) => (Exit::Signal(signal), signal),
+            (None, None) => (Exit::Unknown, 0),
+        };
+        match (self.cpu_limit, signal) {
+            (Some(seconds), libc::SIGXCPU) => Exit::CpuLimit { seconds },
+            (Some(seconds), libc::SIGKILL) if used.as_secs() >= seconds => {
+                Exit::CpuLimit { seconds }
+            }
+            _ => exit,
+        }
+    }
+
+    /// Whether it has ended; does not take the exit status.
+    pub(crate) fn has_ended(&self) -> bool {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        matches!(waitid(WaitId::Pid(self.pid), look), Ok(Some(_)) | Err(_))
+    }
+
+    /// A copy of the descriptor that becomes readable at its end, if the kernel has such and it is not yet registered.
+    pub(crate) fn descriptor(&self) -> Option<OwnedFd> {
+        match &self.watch {
+            Watch::Descriptor(Some(pidfd)) => pidfd.try_clone().ok(),
+            _ => None,
         }
     }
 
@@ -151,45 +208,56 @@ fn register(pidfd: &mut Option<OwnedFd>) -> Watch {
     }
 }
 
-/// Starts `path` with these arguments and this environment, leading its own process group and marked by a limit of its
-/// resident set.
-pub(crate) fn spawn(
-    path: &CStr,
-    arguments: &[CString],
-    environment: &Entries,
-    resident_limit: u64,
-    ends: &ChildEnds,
-) -> io::Result<Child> {
-    if CLONE_REFUSED.load(Ordering::Relaxed) {
-        return spawn_by_library(path, arguments, environment, resident_limit, ends);
+/// Takes a process's exit status, if it has ended, and the processor time of it and of those it waited for.
+fn wait(pid: Pid) -> io::Result<Option<(ExitStatus, Duration)>> {
+    let mut status: c_int = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    let number = pid.as_raw_nonzero().get();
+    // SAFETY: see 4. of the module's safety argument; all bytes zero are a valid `rusage`.
+    let (found, usage) = unsafe {
+        let found = libc::wait4(number, &raw mut status, libc::WNOHANG, usage.as_mut_ptr());
+        (found, usage.assume_init())
+    };
+    match found {
+        0 => Ok(None),
+        1.. => {
+            let time = |part: libc::timeval| {
+                let seconds = Duration::from_secs(part.tv_sec.cast_unsigned());
+                seconds + Duration::from_micros(part.tv_usec.cast_unsigned())
+            };
+            let used = time(usage.ru_utime) + time(usage.ru_stime);
+            Ok(Some((ExitStatus::from_raw(status), used)))
+        }
+        _ => Err(io::Error::last_os_error()),
     }
-    let argv: Vec<*const c_char> = arguments
-        .iter()
-        .map(|word| word.as_ptr())
-        .chain([ptr::null()])
-        .collect();
-    let envp: Vec<*const c_char> = environment
-        .pointers()
-        .map(|entry| entry.as_ptr().cast())
-        .chain([ptr::null()])
-        .collect();
+}
+
+/// Starts a program, leading its own process group and marked by a limit of its resident set.
+pub(crate) fn spawn(program: &Program<'_>, ends: &ChildEnds) -> io::Result<Child> {
+    if CLONE_REFUSED.load(Ordering::Relaxed) {
+        return spawn_by_library(program, ends);
+    }
+    let pointers = |strings: &Strings| -> Vec<*const c_char> {
+        let each = strings.pointers().map(|text| text.as_ptr().cast());
+        each.chain([ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(program.arguments), pointers(program.environment));
     let stdout = ends.stdout.as_raw_fd();
     let mut order = Order {
-        path: path.as_ptr(),
+        path: program.path.as_ptr(),
         argv: argv.as_ptr(),
         envp: envp.as_ptr(),
         stdin: ends.stdin.as_raw_fd(),
         stdout,
         stderr: ends.stderr.as_ref().map_or(stdout, AsRawFd::as_raw_fd),
-        resident_limit,
+        note: ends.note.as_ref().map(AsRawFd::as_raw_fd),
+        quota: program.quota,
+        resident_limit: program.resident_limit,
         error: 0,
     };
     match clone(&mut order) {
         Ok((pid, pidfd)) => {
-            let child = Child {
-                pid,
-                watch: Watch::Descriptor(pidfd),
-            };
+            let child = Child::new(pid, pidfd, program);
             // The child has passed `execve` or given up by now.
             // SAFETY: `order` lives in this frame; the read is volatile because the compiler saw no write.
             match unsafe { ptr::read_volatile(&raw const order.error) } {
@@ -208,7 +276,7 @@ pub(crate) fn spawn(
             ) =>
         {
             CLONE_REFUSED.store(true, Ordering::Relaxed);
-            spawn_by_library(path, arguments, environment, resident_limit, ends)
+            spawn_by_library(program, ends)
         }
         Err(error) => Err(error),
     }
@@ -222,6 +290,8 @@ struct Order {
     stdin: RawFd,
     stdout: RawFd,
     stderr: RawFd,
+    note: Option<RawFd>,
+    quota: Quota,
     resident_limit: u64,
     error: c_int,
 }
@@ -273,7 +343,9 @@ extern "C" fn become_command(order: *mut c_void) -> c_int {
         mark((*order).resident_limit);
         let is_wired = libc::dup2((*order).stdin, 0) == 0
             && libc::dup2((*order).stdout, 1) == 1
-            && libc::dup2((*order).stderr, 2) == 2;
+            && libc::dup2((*order).stderr, 2) == 2
+            && pass_note((*order).note)
+            && confine((*order).quota);
         if is_wired {
             let mut none = MaybeUninit::<libc::sigset_t>::uninit();
             libc::sigemptyset(none.as_mut_ptr());
@@ -282,6 +354,36 @@ extern "C" fn become_command(order: *mut c_void) -> c_int {
         }
         ptr::write_volatile(&raw mut (*order).error, *libc::__errno_location());
         libc::_exit(127)
+    }
+}
+
+/// Makes a descriptor the calling process's number 3, which stays open through exec.
+///
+/// # Safety
+///
+/// Number 3 must not be in use by anything that the calling process still needs.
+unsafe fn pass_note(note: Option<RawFd>) -> bool {
+    match note {
+        None => true,
+        // SAFETY: plain system call wrappers.
+        Some(NOTE) => unsafe { libc::fcntl(NOTE, libc::F_SETFD, 0) == 0 },
+        Some(note) => unsafe { libc::dup2(note, NOTE) == NOTE },
+    }
+}
+
+/// Limits the calling process.
+fn confine(quota: Quota) -> bool {
+    let limit = |bounds: Bounds| libc::rlimit {
+        rlim_cur: bounds.soft,
+        rlim_max: bounds.hard,
+    };
+    // SAFETY: a plain system call wrapper that reads one structure; `setrlimit` is more than that in some C libraries.
+    unsafe {
+        quota.cpu_seconds.is_none_or(|bounds| {
+            libc::prlimit(0, libc::RLIMIT_CPU, &limit(bounds), ptr::null_mut()) == 0
+        }) && quota.open_files.is_none_or(|bounds| {
+            libc::prlimit(0, libc::RLIMIT_NOFILE, &limit(bounds), ptr::null_mut()) == 0
+        })
     }
 }
 
@@ -297,20 +399,14 @@ fn mark(resident_limit: u64) {
 }
 
 /// The slower start where our clone is refused.
-fn spawn_by_library(
-    path: &CStr,
-    arguments: &[CString],
-    environment: &Entries,
-    resident_limit: u64,
-    ends: &ChildEnds,
-) -> io::Result<Child> {
-    let word = |word: &CString| OsStr::from_bytes(word.as_bytes()).to_owned();
-    let mut command = std::process::Command::new(OsStr::from_bytes(path.to_bytes()));
+fn spawn_by_library(program: &Program<'_>, ends: &ChildEnds) -> io::Result<Child> {
+    let mut command = Command::new(OsStr::from_bytes(program.path.to_bytes()));
     command.env_clear().process_group(0);
-    if let Some((name, rest)) = arguments.split_first() {
-        command.arg0(word(name)).args(rest.iter().map(word));
+    let mut words = program.arguments.iter().map(OsStr::from_bytes);
+    if let Some(name) = words.next() {
+        command.arg0(name).args(words);
     }
-    for entry in environment.iter() {
+    for entry in program.environment.iter() {
         if let Some(at) = entry.iter().position(|byte| *byte == b'=') {
             command.env(
                 OsStr::from_bytes(&entry[..at]),
@@ -323,21 +419,33 @@ fn spawn_by_library(
         .stdin(copy(&ends.stdin)?)
         .stdout(copy(&ends.stdout)?)
         .stderr(copy(ends.stderr.as_ref().unwrap_or(&ends.stdout))?);
+    let (note, quota) = (ends.note.as_ref().map(AsRawFd::as_raw_fd), program.quota);
+    if note.is_some() || quota.is_set() {
+        // The library has no way to say these; it forks for this closure instead of the faster start.
+        // SAFETY: see 3. of the module's safety argument. The library's own descriptor is not number 3, which one of the
+        // watchdog's has been since its start.
+        unsafe {
+            command.pre_exec(move || {
+                if pass_note(note) && confine(quota) {
+                    Ok(())
+                } else {
+                    Err(io::Error::last_os_error())
+                }
+            });
+        }
+    }
     let started = command.spawn()?;
     // Dropping the library's handle neither ends nor reaps the process: both stay ours.
     let pid = Pid::from_raw(started.id().cast_signed())
         .ok_or_else(|| io::Error::other("no process id"))?;
     // The library has no way to say this; what the command starts before it is set has only the marker.
     let limit = Rlimit {
-        current: Some(resident_limit),
+        current: Some(program.resident_limit),
         maximum: None,
     };
     let _ = prlimit(Some(pid), Resource::Rss, limit);
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
-    Ok(Child {
-        pid,
-        watch: Watch::Descriptor(pidfd),
-    })
+    Ok(Child::new(pid, pidfd, program))
 }
 
 /// Signals a whole process group; that it is gone already is no error.
@@ -350,22 +458,46 @@ mod tests {
     use super::*;
     use rustix::pipe::{PipeFlags, pipe_with};
 
-    type Start = fn(&CStr, &[CString], &Entries, u64, &ChildEnds) -> io::Result<Child>;
+    type Start = fn(&Program<'_>, &ChildEnds) -> io::Result<Child>;
+
+    const WAYS: [Start; 2] = [spawn, spawn_by_library];
 
     /// Runs a shell script by one of the two ways; its exit and what it wrote.
     fn run(start: Start, script: &str) -> io::Result<(Exit, String)> {
+        run_program(start, c"/bin/sh", script, Quota::default())
+    }
+
+    fn run_program(
+        start: Start,
+        path: &CStr,
+        script: &str,
+        quota: Quota,
+    ) -> io::Result<(Exit, String)> {
         let (stdin, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         let (reader, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
         drop(writer);
-        let arguments = ["name", "-c", script].map(|word| CString::new(word).unwrap());
-        let mut environment = Entries::default();
-        environment.push(b"GREETING", &[b"hello"]);
+        let (note, note_writer) = pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::io::write(&note_writer, b"noted\n")?;
+        drop(note_writer);
+        let (mut arguments, mut environment) = (Strings::default(), Strings::default());
+        for word in ["name", "-c", script] {
+            arguments.push(&[word.as_bytes()]);
+        }
+        environment.push(&[b"GREETING=hello"]);
         let ends = ChildEnds {
             stdin,
             stdout,
             stderr: None,
+            note: Some(note),
         };
-        let child = start(c"/bin/sh", &arguments, &environment, 1 << 62, &ends)?;
+        let program = Program {
+            path,
+            arguments: &arguments,
+            environment: &environment,
+            quota,
+            resident_limit: 1 << 62,
+        };
+        let child = start(&program, &ends)?;
         drop(ends);
         let output = io::read_to_string(std::fs::File::from(reader))?;
         loop {
@@ -380,7 +512,7 @@ mod tests {
     fn both_ways_start_a_command_with_its_arguments_environment_and_group() {
         let script = "echo $0 $GREETING; echo err >&2; read -r pid comm state ppid pgrp rest < /proc/$$/stat; \
                       test $pgrp = $$ && echo leads; kill -PIPE $$; exit 3";
-        for start in [spawn as Start, spawn_by_library] {
+        for start in WAYS {
             let (exit, output) = run(start, script).unwrap();
             assert_eq!(output, "name hello\nerr\nleads\n");
             assert_eq!(
@@ -393,14 +525,22 @@ mod tests {
 
     #[test]
     fn the_exit_status_is_told() {
-        for start in [spawn as Start, spawn_by_library] {
+        for start in WAYS {
             assert_eq!(run(start, "exit 3").unwrap().0, Exit::Status(3));
         }
     }
 
     #[test]
+    fn a_program_that_is_not_there_is_an_error() {
+        for start in WAYS {
+            let missing = run_program(start, c"/none", "", Quota::default());
+            assert_eq!(missing.unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        }
+    }
+
+    #[test]
     fn the_resident_limit_is_set_and_can_be_raised_again() {
-        for start in [spawn as Start, spawn_by_library] {
+        for start in WAYS {
             // The library's start sets it a moment later.
             let script =
                 "until test $(ulimit -m) != unlimited; do :; done; ulimit -m; ulimit -H -m";
@@ -412,17 +552,39 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_an_error() {
-        let by_clone: Start =
-            |_, words, environment, mark, ends| spawn(c"/none", words, environment, mark, ends);
-        let by_library: Start = |_, words, environment, mark, ends| {
-            spawn_by_library(c"/none", words, environment, mark, ends)
-        };
-        for start in [by_clone, by_library] {
-            assert_eq!(
-                run(start, "").unwrap_err().raw_os_error(),
-                Some(libc::ENOENT)
-            );
+    fn the_note_is_descriptor_3() {
+        for start in WAYS {
+            assert_eq!(run(start, "cat <&3").unwrap().1, "noted\n");
         }
+    }
+
+    #[test]
+    fn limits_hold_from_the_start() {
+        let bounds = |soft, hard| Some(Bounds { soft, hard });
+        let quota = Quota {
+            cpu_seconds: bounds(1, 2),
+            open_files: bounds(64, 64),
+        };
+        for start in WAYS {
+            let limited = |script| run_program(start, c"/bin/sh", script, quota).unwrap();
+            let (exit, output) = limited("ulimit -t; ulimit -n; kill -XCPU $$");
+            assert_eq!(output, "1\n64\n");
+            assert_eq!(exit, Exit::CpuLimit { seconds: 1 });
+            let (exit, _) = limited("sh -c 'kill -XCPU $$'; exit $?");
+            assert_eq!(exit, Exit::CpuLimit { seconds: 1 }, "seen by a shell above");
+            let (exit, _) = limited("kill -9 $$");
+            assert_eq!(exit, Exit::Signal(libc::SIGKILL), "it was not the limit");
+        }
+    }
+
+    #[test]
+    fn who_does_not_heed_the_limit_of_processor_time_is_killed_a_second_later() {
+        let quota = Quota {
+            cpu_seconds: Some(Bounds { soft: 1, hard: 2 }),
+            open_files: None,
+        };
+        let script = "trap '' XCPU; while :; do :; done";
+        let (exit, _) = run_program(spawn, c"/bin/sh", script, quota).unwrap();
+        assert_eq!(exit, Exit::CpuLimit { seconds: 1 });
     }
 }

@@ -6,15 +6,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::body::Frame;
-use hyper::header::{HeaderName, HeaderValue};
 
-use crate::duration::seconds;
 use crate::exit::Exit;
 use crate::fork::{Progress, Run};
 use crate::report;
-
-/// The header, or trailer, that tells how long the run took.
-pub(crate) const DURATION: HeaderName = HeaderName::from_static("x-duration-seconds");
 
 /// Output that is asked for before a chunk is passed on.
 const CHUNK: usize = 64 * 1024;
@@ -50,7 +45,7 @@ impl Stream {
         }
     }
 
-    /// The next chunk; at the end the duration as a trailer, or an error that breaks the body of a failed run.
+    /// The next chunk; at the end the timings as trailers, or an error that breaks the body of a failed run.
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -81,8 +76,7 @@ impl Stream {
     fn succeed(&mut self) -> Option<io::Result<Frame<Bytes>>> {
         let run = self.run.take()?;
         report::succeeded(&run, self.written);
-        let mut trailers = HeaderMap::new();
-        trailers.insert(DURATION, duration_value(&run));
+        let trailers = HeaderMap::from_iter(run.timing().fields());
         Some(Ok(Frame::trailers(trailers)))
     }
 
@@ -95,10 +89,4 @@ impl Stream {
         cx.waker().wake_by_ref();
         Poll::Pending
     }
-}
-
-/// The run's duration in seconds, with six decimals.
-pub(crate) fn duration_value(run: &Run) -> HeaderValue {
-    // Digits and a point are always a header value.
-    HeaderValue::try_from(seconds(run.duration())).unwrap_or(HeaderValue::from_static("0"))
 }

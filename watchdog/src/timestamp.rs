@@ -1,11 +1,24 @@
 //! The time as log lines have it.
 
+use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The time now: `2025/01/31 23:59:59`, in UTC.
-pub(crate) fn now() -> String {
+thread_local! {
+    /// The last one: a busy watchdog has many lines in a second.
+    static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+}
+
+/// Appends the time now: `2025/01/31 23:59:59`, in UTC.
+pub(crate) fn push_now(line: &mut String) {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    timestamp(since.unwrap_or_default().as_secs())
+    let seconds = since.unwrap_or_default().as_secs();
+    LAST.with_borrow_mut(|(second, text)| {
+        if *second != seconds {
+            *second = seconds;
+            *text = timestamp(seconds);
+        }
+        line.push_str(text);
+    });
 }
 
 fn timestamp(seconds: u64) -> String {

@@ -5,11 +5,10 @@ use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use crate::socket::Socket;
 use crate::watchdog::Counted;
 
 /// A connection to the function that hyper is done with, and what it had read too far.
-pub(crate) type Rest = (Socket, Bytes);
+pub(crate) type Rest = (TcpStream, Bytes);
 
 /// The function's side, given as soon as its answer has been read.
 #[derive(Debug)]
@@ -30,10 +29,9 @@ impl Tunnel {
 
     /// Passes on what the client has sent already, then everything.
     pub(crate) async fn run(self, mut client: TcpStream, early: Bytes) {
-        let Ok((function, late)) = self.function.await else {
+        let Ok((mut function, late)) = self.function.await else {
             return;
         };
-        let mut function = function.into_stream();
         // Errors are one side's hanging up, which ends the tunnel as it should.
         if function.write_all(&early).await.is_ok() && client.write_all(&late).await.is_ok() {
             let _ = copy_bidirectional(&mut client, &mut function).await;

@@ -125,7 +125,7 @@ impl Upstream {
         spawn_local(async move {
             if let Ok(parts) = connection.without_shutdown().await {
                 // Nobody waits for it unless the call was upgraded.
-                let _ = bring.send((parts.io, parts.read_buf));
+                let _ = bring.send((parts.io.into_stream(), parts.read_buf));
             }
         });
         Ok(Link { sender, rest })

@@ -11,8 +11,10 @@ use crate::config::Config;
 use crate::health::Health;
 use crate::logs::Sink;
 use crate::metrics::Metrics;
+use crate::pool::Pool;
 use crate::reaper::Orders;
 use crate::service::Service;
+use crate::start::Setup;
 
 /// The watchdog as its workers see it.
 #[derive(Debug)]
@@ -20,6 +22,9 @@ pub(crate) struct Watchdog {
     pub(crate) config: Config,
     pub(crate) command: Command,
     pub(crate) inherited: Inherited,
+    pub(crate) setup: Setup,
+    /// Children that were started ahead of their calls.
+    pub(crate) pool: Option<Pool>,
     pub(crate) health: Health,
     /// The long-lived child of `mode=http`.
     pub(crate) service: Option<Service>,
@@ -38,9 +43,12 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Stops taking calls: not healthy, not ready, idle connections closed.
+    /// Stops taking calls: not healthy, not ready, idle connections closed, children that wait for calls ended.
     pub(crate) fn start_draining(&self) {
         self.health.start_draining();
+        if let Some(pool) = &self.pool {
+            pool.stop();
+        }
         self.drain.send_replace(true);
     }
 

@@ -86,7 +86,13 @@ impl Workers {
             }
         };
         let thread = std::thread::Builder::new().name(format!("worker-{number}"));
-        thread.stack_size(THREAD_STACK).spawn(body)?;
+        if let Err(error) = thread.stack_size(THREAD_STACK).spawn(body) {
+            // A run that has forked up to the container's limit, perhaps: the others must not wait for a worker that
+            // never takes its turn, and a later connection may try again.
+            let (order, counted) = (Ordering::SeqCst, number + 1);
+            let _ = self.started.compare_exchange(counted, number, order, order);
+            return Err(error);
+        }
         Ok(())
     }
 }

@@ -3,10 +3,10 @@
 mod support;
 
 use std::collections::HashSet;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::time::{Duration, Instant};
 
-use support::client::{Chunks, Request, receive};
+use support::client::{Request, receive};
 use support::{bare, function, script};
 
 #[test]
@@ -19,6 +19,36 @@ fn the_body_goes_in_and_the_output_comes_back() {
     assert!(
         whole.parse::<u32>().is_ok() && decimals.len() == 6,
         "{answer:?}"
+    );
+}
+
+#[test]
+fn the_parts_of_a_call_are_told_in_their_order() {
+    let watchdog = script("sleep 0.1; echo; sleep 0.1; exit $(cat)").start();
+    for (body, status) in [("0", 200), ("3", 500)] {
+        let answer = watchdog.post(body);
+        assert_eq!(answer.status, status);
+        let parts = answer.header("server-timing").split(", ");
+        let parts: Vec<_> = parts
+            .map(|part| part.split_once(";dur=").unwrap())
+            .map(|(name, millis)| (name, millis.parse::<f64>().unwrap()))
+            .collect();
+        let [("spawn", spawn), ("first-byte", first), ("total", total)] = parts[..] else {
+            panic!("{parts:?}");
+        };
+        assert!(
+            spawn > 0.0 && first >= spawn + 100.0 && total >= first + 100.0,
+            "{parts:?}"
+        );
+    }
+    assert_eq!(
+        function("true")
+            .start()
+            .get("/")
+            .header("server-timing")
+            .split(", ")
+            .count(),
+        2
     );
 }
 
@@ -95,33 +125,11 @@ fn ten_parallel_calls_run_in_ten_processes_side_by_side() {
 
 #[test]
 fn two_hundred_megabytes_pass_through_unchanged_and_memory_stays_flat() {
-    const SIZE: usize = 200 * 1024 * 1024;
     let watchdog = function("cat").start();
     watchdog.post("warm");
     let before = watchdog.resident();
-    let block: Vec<u8> = (0..1 << 20)
-        .map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect();
-    let mut stream = watchdog.connect();
-    let mut sender = stream.try_clone().unwrap();
-    let sent = block.clone();
-    let feeder = std::thread::spawn(move || {
-        let head = Request::bare("POST", "/")
-            .header("Content-Length", &SIZE.to_string())
-            .bytes();
-        sender.write_all(&head).unwrap();
-        (0..SIZE / sent.len()).for_each(|_| sender.write_all(&sent).unwrap());
-    });
-    let mut chunks = Chunks::after_head(&mut stream);
-    let mut received = vec![0; block.len()];
-    let mut highest = 0;
-    for _ in 0..SIZE / block.len() {
-        chunks.read_exact(&mut received).unwrap();
-        assert!(received == block, "the output differs from the body");
-        highest = highest.max(watchdog.resident());
-    }
-    feeder.join().unwrap();
-    assert_eq!(chunks.read(&mut received).unwrap(), 0, "nothing follows");
+    watchdog.pass_through(200);
+    let highest = watchdog.peak();
     assert!(
         highest < before + 4096,
         "resident before {before} KiB, at most {highest} KiB"
@@ -148,6 +156,28 @@ fn a_command_that_reads_nothing_still_answers_a_large_body() {
 fn a_command_that_closes_stdin_early_goes_on() {
     let watchdog = script("exec 0<&-; sleep 0.1; echo late").start();
     assert_eq!(watchdog.post(vec![b'x'; 1 << 20]).text(), "late\n");
+}
+
+#[test]
+fn a_command_that_closes_stdout_runs_on_and_costs_nothing_meanwhile() {
+    for (mode, slow) in [("classic", 408), ("streaming", 504), ("serializing", 500)] {
+        let watchdog = script("read -r time; exec >&- 2>&-; sleep $time; echo ran > $TMPDIR/ran")
+            .env("mode", mode)
+            .env("exec_timeout", "2s")
+            .start();
+        watchdog.post("0\n");
+        let before = watchdog.processor_time();
+        let answer = watchdog.post("0.5\n");
+        assert_eq!((answer.status, answer.text().as_str()), (200, ""), "{mode}");
+        assert_eq!(
+            watchdog.lines("ran", 1),
+            ["ran"],
+            "{mode}: it was not cut short"
+        );
+        assert_eq!(watchdog.post("60\n").status, slow, "{mode}");
+        let used = watchdog.processor_time() - before;
+        assert!(used < Duration::from_millis(500), "{mode}: {used:?}");
+    }
 }
 
 #[test]
@@ -197,14 +227,17 @@ fn a_file_that_cannot_be_executed_is_a_500_that_names_it() {
 }
 
 #[test]
-fn output_beyond_the_buffer_is_streamed_with_the_duration_as_a_trailer() {
+fn output_beyond_the_buffer_is_streamed_with_the_timings_as_trailers() {
     let watchdog = script("head -c 70000 /dev/zero").start();
     let answer = watchdog.call(&Request::get("/").header("TE", "trailers"));
     assert_eq!(
         (answer.status, answer.body.len(), answer.is_whole),
         (200, 70_000, true)
     );
-    assert_eq!(answer.header("trailer"), "x-duration-seconds");
+    assert_eq!(
+        answer.header("trailer"),
+        "x-duration-seconds, server-timing"
+    );
     assert!(
         answer.trailers["x-duration-seconds"]
             .parse::<f64>()
@@ -213,6 +246,10 @@ fn output_beyond_the_buffer_is_streamed_with_the_duration_as_a_trailer() {
         "{:?}",
         answer.trailers
     );
+    let timing = &answer.trailers["server-timing"];
+    for part in ["spawn;dur=", "first-byte;dur=", "total;dur="] {
+        assert!(timing.contains(part), "{timing}");
+    }
 }
 
 #[test]

@@ -61,6 +61,107 @@ fn dangerous_headers_do_not_reach_the_command() {
 }
 
 #[test]
+fn headers_of_the_connection_do_not_reach_the_command() {
+    let request = Request::get("/")
+        .header("Connection", "keep-alive, X-Named")
+        .header("Connection", "TE")
+        .header("Keep-Alive", "timeout=5")
+        .header("Proxy-Connection", "keep-alive")
+        .header("TE", "trailers")
+        .header("Upgrade", "h2c")
+        .header("X-Named", "1")
+        .header("X-Other", "2");
+    let answer = function("env").start().call(&request);
+    let mut names: Vec<_> = answer
+        .text()
+        .lines()
+        .filter(|line| line.starts_with("Http_"))
+        .map(|line| line.split('=').next().unwrap_or_default().to_owned())
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        [
+            "Http_ContentLength",
+            "Http_Content_Length",
+            "Http_Host",
+            "Http_Method",
+            "Http_Path",
+            "Http_X_Other"
+        ]
+    );
+    let marshalled = function("cat").env("marshal_request", "true").start();
+    let answer = marshalled.call(&request);
+    assert_eq!(
+        answer.text(),
+        r#"{"header":{"X-Other":["2"]},"body":{"raw":""}}"#
+    );
+}
+
+#[test]
+fn two_hosts_are_one_too_many_and_none_is_not_missed() {
+    for mode in ["classic", "streaming"] {
+        let watchdog = function("env").env("mode", mode).start();
+        let answer = watchdog.call(&Request::get("/").header("Host", "other"));
+        assert_eq!(
+            (answer.status, answer.header("x-openfaas-internal")),
+            (400, "fwatchdog")
+        );
+        assert!(answer.text().contains("Host"), "{}", answer.text());
+        let mut stream = watchdog.connect();
+        std::io::Write::write_all(&mut stream, b"GET /p HTTP/1.0\r\n\r\n").unwrap();
+        let answer = support::client::receive(&mut std::io::BufReader::new(stream));
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.variable("Http_Host"), None);
+    }
+}
+
+#[test]
+fn no_header_can_bring_a_variable_or_a_line_of_its_own() {
+    let watchdog = function("cat /proc/self/environ").start();
+    let hostile: [&[u8]; 16] = [
+        b"X-A: a\r\n Injected=evil",
+        b"X-A: a\r\n\tInjected=evil",
+        b"X-A: a\rInjected: evil",
+        b"X-A: a\nProxy: evil",
+        b"X-A: a\n Injected=evil",
+        b"X-A: a\0Injected=evil",
+        b"X-A\nInjected: evil",
+        b"X-A\0: evil",
+        b"X A: evil",
+        b"X-A : evil",
+        b": evil",
+        b"PROXY: evil",
+        b"pRoXy: evil",
+        b"X_A: evil",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: evil",
+        b"Content-Length: 1\r\nContent-Length: 2",
+    ];
+    for header in hostile {
+        let shown = String::from_utf8_lossy(header);
+        let mut stream = watchdog.connect();
+        let head = [
+            b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n",
+            header,
+            b"\r\n\r\n",
+        ];
+        std::io::Write::write_all(&mut stream, &head.concat()).unwrap();
+        let answer = support::client::receive(&mut std::io::BufReader::new(stream));
+        let text = answer.text();
+        assert!(
+            !text.contains("evil") && !text.contains('\n'),
+            "{shown:?}: {text:?}"
+        );
+        // Either the request is refused as a whole, or the header is left out of it.
+        assert!(
+            answer.status == 400 || answer.status == 200 && text.contains("\0Http_Method=GET\0"),
+            "{shown:?}: {answer:?}"
+        );
+    }
+    assert_eq!(watchdog.get("/").status, 200);
+}
+
+#[test]
 fn cgi_headers_can_be_turned_off() {
     let answer = function("env")
         .env("cgi_headers", "false")

@@ -1,9 +1,8 @@
-//! Lock file, health, readiness, drain.
+//! Lock file, health, readiness, and the limits that they and a connection have.
 
 mod support;
 
 use std::io::{BufReader, Read, Write};
-use std::time::Duration;
 
 use support::client::{Request, receive};
 use support::{bare, eventually, function, script};
@@ -32,6 +31,46 @@ fn a_running_watchdog_is_healthy_and_ready_and_says_who_it_is() {
         );
     }
     assert!(watchdog.log().lines().count() > 3 && !watchdog.log().contains("/_/health\n"));
+}
+
+#[test]
+fn every_answer_about_health_says_who_it_is() {
+    let modes = [
+        bare().env("fprocess", "cat"),
+        bare().env("fprocess", "cat").env("mode", "streaming"),
+        bare().env("fprocess", "cat").env("mode", "serializing"),
+        bare()
+            .env("mode", "static")
+            .env("static_path", "/nonexistent"),
+        // Its child never accepts a connection.
+        bare()
+            .env("fprocess", "sleep 60")
+            .env("mode", "http")
+            .env("http_upstream_url", "http://127.0.0.1:1"),
+    ];
+    for builder in modes {
+        let watchdog = builder.start();
+        for path in ["/_/health", "/_/ready", "/_/health?a=b"] {
+            for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
+                let answer = watchdog.call(&Request::bare(method, path));
+                let seen = (path, method, answer.status);
+                assert_eq!(
+                    answer.header("x-skep-watchdog"),
+                    fwatchdog::VERSION,
+                    "{seen:?}"
+                );
+                assert_eq!(answer.status == 405, method != "GET", "{seen:?}");
+            }
+        }
+        std::fs::remove_file(watchdog.file(".lock")).unwrap();
+        for path in ["/_/health", "/_/ready"] {
+            let answer = watchdog.get(path);
+            assert_eq!(
+                (answer.status, answer.header("x-skep-watchdog")),
+                (503, fwatchdog::VERSION)
+            );
+        }
+    }
 }
 
 #[test]
@@ -150,77 +189,6 @@ fn a_busy_watchdog_refuses_a_large_body_so_that_the_client_can_read_why() {
         std::fs::write(watchdog.file("go"), "").unwrap();
         assert_eq!(first.join().unwrap().status, 200);
     });
-}
-
-#[test]
-fn a_drain_finishes_what_runs_and_accepts_nothing_new() {
-    let mut watchdog = script(WAITING).start();
-    let mut running = watchdog.connect();
-    running.write_all(&Request::get("/").bytes()).unwrap();
-    watchdog.lines("up", 1);
-    watchdog.signal("TERM");
-    watchdog.logs("draining, 1 calls");
-    for path in ["/_/health", "/_/ready"] {
-        let answer = watchdog.get(path);
-        assert_eq!(
-            (answer.status, answer.header("x-skep-watchdog")),
-            (503, fwatchdog::VERSION),
-            "{path}"
-        );
-    }
-    let refused = watchdog.post("new");
-    assert_eq!(
-        (refused.status, refused.header("x-skep-not-accepted")),
-        (503, "draining")
-    );
-    assert_eq!(
-        (
-            refused.header("connection"),
-            refused.header("x-openfaas-internal")
-        ),
-        ("close", "fwatchdog")
-    );
-    assert!(!watchdog.file(".lock").exists());
-    assert_eq!(
-        watchdog.lines("up", 1).len(),
-        1,
-        "no run was started for it"
-    );
-    std::fs::write(watchdog.file("go"), "").unwrap();
-    let answer = receive(&mut BufReader::new(running));
-    assert_eq!((answer.status, answer.text().as_str()), (200, "done\n"));
-    assert_eq!(watchdog.exit().0, Some(0));
-}
-
-#[test]
-fn a_drain_without_calls_exits_at_once_and_closes_idle_connections() {
-    let mut watchdog = function("cat").start();
-    let mut idle = watchdog.connect();
-    idle.write_all(&Request::post("/", "x").bytes()).unwrap();
-    assert_eq!(receive(&mut BufReader::new(&mut idle)).status, 200);
-    watchdog.signal("TERM");
-    let (code, took) = watchdog.exit();
-    assert_eq!(code, Some(0));
-    assert!(took < Duration::from_secs(1), "{took:?}");
-    assert_eq!(idle.read(&mut [0; 16]).unwrap(), 0, "closed, not reset");
-}
-
-#[test]
-fn a_drain_takes_no_longer_than_write_timeout_and_leaves_nothing() {
-    let body =
-        "echo $$ > $TMPDIR/up; head -c 100000 /dev/zero; while :; do echo more; sleep 0.1; done";
-    let mut watchdog = script(body).env("write_timeout", "1s").start();
-    let mut endless = watchdog.connect();
-    endless.write_all(&Request::get("/").bytes()).unwrap();
-    let pid = watchdog.lines("up", 1);
-    watchdog.signal("TERM");
-    let (code, took) = watchdog.exit();
-    assert_eq!(code, Some(0));
-    assert!(
-        took > Duration::from_millis(900) && took < Duration::from_secs(3),
-        "{took:?}"
-    );
-    assert!(!support::is_alive(&pid[0]));
 }
 
 #[test]

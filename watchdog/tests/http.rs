@@ -54,9 +54,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         if self.path == '/trailers':
             body = self.body()
-            self.send_response(200); self.send_header('Trailer', 'X-Sum'); self.send_header('Transfer-Encoding', 'chunked'); self.end_headers()
+            self.send_response(200); self.send_header('Trailer', 'X-Sum, X-Skep-Not-Accepted'); self.send_header('Transfer-Encoding', 'chunked'); self.end_headers()
             self.chunk(' '.join(self.sent_trailers).encode())
-            self.wfile.write(b'0\r\nX-Sum: 7\r\n\r\n')
+            self.wfile.write(b'0\r\nX-Sum: 7\r\nX-Skep-Not-Accepted: busy\r\n\r\n')
             return
         if self.path == '/slow':
             open(os.environ['TMPDIR'] + '/slow', 'a').write('x\n')
@@ -73,7 +73,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         told += 'body=' + (body.decode() if len(body) < 100 else hashlib.md5(body).hexdigest()) + '\n'
         print('asked ' + self.path, flush=True); print('aside', file=sys.stderr, flush=True)
         self.send_response(404 if self.path == '/missing' else 200)
-        self.send_header('X-Skep-Not-Accepted', 'busy'); self.send_header('X-Mine', 'a'); self.send_header('X-Mine', 'b')
+        self.send_header('X-Skep-Not-Accepted', 'busy'); self.send_header('X-Skep-Watchdog', 'forged'); self.send_header('X-Mine', 'a'); self.send_header('X-Mine', 'b')
         self.send_header('Content-Length', str(len(told))); self.end_headers()
         if self.command != 'HEAD': self.wfile.write(told.encode())
     do_GET = do_POST = do_HEAD = do_OPTIONS = do_PUT = do_DELETE = do_BREW = answer
@@ -122,6 +122,11 @@ fn a_request_arrives_as_it_was_sent_and_the_answer_returns_as_it_was_given() {
     assert_eq!(told(&text, "body"), Some("hello"));
     assert_eq!(answer.header("x-mine"), "b", "the last of two");
     assert!(answer.header("x-duration-seconds").contains('.'));
+    assert!(
+        answer
+            .header("server-timing")
+            .starts_with("first-byte;dur=")
+    );
     assert_eq!(answer.header("x-skep-not-accepted"), "");
     assert_eq!(watchdog.get("/missing").status, 404);
     let brewed = watchdog.call(&Request::bare("BREW", "/pot"));
@@ -171,6 +176,11 @@ fn chunked_bodies_and_declared_trailers_pass_both_ways() {
     let answer = watchdog.call(&request);
     assert_eq!(answer.text().to_ascii_lowercase(), "x-check: 9");
     assert_eq!(answer.trailers.get("x-sum").map(String::as_str), Some("7"));
+    assert_eq!(
+        answer.trailers.len(),
+        1,
+        "only the watchdog may say the other one"
+    );
     let get = Request::get("/")
         .header("Transfer-Encoding", "chunked")
         .raw_body("3\r\nabc\r\n0\r\n\r\n");
@@ -312,6 +322,7 @@ fn the_functions_own_readiness_can_be_asked() {
     assert_eq!(answer.status, 404);
     assert!(answer.text().starts_with("GET /missing"), "{answer:?}");
     assert_eq!(answer.header("x-skep-watchdog"), fwatchdog::VERSION);
+    assert_eq!(answer.header("x-skep-not-accepted"), "");
 }
 
 #[test]

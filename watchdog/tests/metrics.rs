@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use support::client::{Request, receive};
-use support::{Builder, Watchdog, bare, eventually, function, script};
+use support::{Builder, Watchdog, bare, eventually, free_port, function, script};
 
 fn measured(builder: Builder) -> Watchdog {
     builder.env("metrics_port", "0").start()
@@ -133,6 +133,36 @@ fn every_kill_is_counted_by_its_reason() {
         watchdog.counts(&kills(reason), 1.0);
     }
     watchdog.counts(&calls(499, "post"), 1.0);
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_counted_beside_its_status() {
+    let watchdog = measured(script("echo some; exit 3").env("mode", "streaming"));
+    let answer = watchdog.get("/");
+    assert_eq!((answer.status, answer.is_whole), (200, false));
+    watchdog.counts("fwatchdog_broken_answers_total", 1.0);
+    assert_eq!(watchdog.metric(&calls(200, "get")), 1.0);
+}
+
+#[test]
+fn a_call_that_starts_an_idle_child_is_seen_to_wait_for_it() {
+    let port = free_port();
+    let server = format!("python3 -m http.server --bind 127.0.0.1 {port}");
+    let builder = function(&server)
+        .env("mode", "http")
+        .env("http_upstream_url", &format!("http://127.0.0.1:{port}"))
+        .env("idle_timeout", "300ms");
+    let watchdog = measured(builder);
+    watchdog.logs("fprocess is stopped until the next call");
+    assert_eq!(watchdog.metric("fwatchdog_wait_seconds_count"), 0.0);
+    let began = Instant::now();
+    assert_eq!(watchdog.get("/").status, 200);
+    let most = began.elapsed().as_secs_f64();
+    let waited = watchdog.metric("fwatchdog_wait_seconds_sum");
+    assert!(waited > 0.0 && waited <= most, "{waited} of {most}");
+    assert_eq!(watchdog.metric("fwatchdog_wait_seconds_count"), 1.0);
+    assert!(watchdog.metric("fwatchdog_spawn_seconds_count") >= 2.0);
+    assert!(watchdog.metric("fwatchdog_kills_total{reason=\"idle_timeout\"}") >= 1.0);
 }
 
 #[test]

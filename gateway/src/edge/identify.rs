@@ -1,15 +1,12 @@
-//! The outermost layer: every request gets an id and a start time, and every answer the same ones. While the gateway
-//! drains, every answer also says that it is the last on its connection.
+//! The outermost layer: every request gets an id and a start time, and every answer the same ones.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hyper::header::{CONNECTION, HeaderName, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
@@ -20,32 +17,20 @@ pub(super) const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 const MAX_CALL_ID: usize = 128;
 
 /// Gives every request its id and start time, and every answer the same ones.
-#[derive(Clone)]
-pub(super) struct IdentifyLayer {
-    draining: Arc<AtomicBool>,
-}
-
-impl IdentifyLayer {
-    pub(super) fn new(draining: Arc<AtomicBool>) -> Self {
-        Self { draining }
-    }
-}
+#[derive(Clone, Copy)]
+pub(super) struct IdentifyLayer;
 
 impl<S> Layer<S> for IdentifyLayer {
     type Service = Identify<S>;
 
     fn layer(&self, inner: S) -> Identify<S> {
-        Identify {
-            inner,
-            draining: self.draining.clone(),
-        }
+        Identify { inner }
     }
 }
 
 #[derive(Clone)]
 pub(super) struct Identify<S> {
     inner: S,
-    draining: Arc<AtomicBool>,
 }
 
 impl<S, B> Service<Request<B>> for Identify<S>
@@ -77,7 +62,6 @@ where
         Identified {
             inner: self.inner.call(request),
             ids: Some((call_id, start)),
-            draining: self.draining.clone(),
         }
     }
 }
@@ -87,7 +71,6 @@ pin_project! {
         #[pin]
         inner: F,
         ids: Option<(HeaderValue, HeaderValue)>,
-        draining: Arc<AtomicBool>,
     }
 }
 
@@ -105,12 +88,6 @@ where
             headers.insert(CALL_ID, call_id);
             headers.insert(START_TIME, start);
             headers.insert(SERVED_BY, HeaderValue::from_static(crate::SERVED_BY));
-        }
-        if this.draining.load(Ordering::Relaxed)
-            && response.status() != StatusCode::SWITCHING_PROTOCOLS
-        {
-            let headers = response.headers_mut();
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Poll::Ready(Ok(response))
     }

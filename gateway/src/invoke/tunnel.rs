@@ -13,8 +13,9 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::HeaderMap;
-use hyper::header::{HeaderValue, UPGRADE};
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper::header::UPGRADE;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -22,20 +23,22 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use self::flow::Flow;
 use self::frames::{Frames, going_away};
+use super::headers;
 use crate::drain::{Guest, Phase};
 use crate::endpoint::Lease;
 use crate::metrics::Call;
+use crate::reply::Body;
 
 /// How long each step of a goodbye may take: to the end of the frame that has begun, and until the other side has read it.
 const GOODBYE: Duration = Duration::from_millis(500);
 
 /// A call that has become a tunnel; its place on the endpoint and its metrics are held until the tunnel ends.
 pub(super) struct Tunnel {
-    lease: Lease,
-    _call: Call,
-    idle: Duration,
-    guest: Guest,
-    protocol: Option<HeaderValue>,
+    pub(super) lease: Lease,
+    pub(super) call: Call,
+    /// How long both sides may be silent.
+    pub(super) idle: Duration,
+    pub(super) guest: Guest,
 }
 
 /// Why a tunnel ended.
@@ -70,39 +73,33 @@ impl fmt::Display for End {
 }
 
 impl Tunnel {
-    /// A tunnel of the protocol that the function's answer names.
-    #[must_use]
-    pub(super) fn new(
-        lease: Lease,
-        call: Call,
-        idle: Duration,
-        guest: Guest,
-        answer: &HeaderMap,
-    ) -> Self {
-        Self {
-            lease,
-            _call: call,
-            idle,
-            guest,
-            protocol: answer.get(UPGRADE).cloned(),
+    /// Begins beside the answer that tells the client of it.
+    pub(super) fn begin(
+        self,
+        client: OnUpgrade,
+        mut response: Response<Incoming>,
+    ) -> Response<Body> {
+        let function = hyper::upgrade::on(&mut response);
+        let (mut head, _) = response.into_parts();
+        let protocol = head.headers.get(UPGRADE).cloned();
+        headers::inbound(&mut head.headers);
+        let has_frames = protocol
+            .as_ref()
+            .is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        if let Some(protocol) = protocol {
+            headers::switch(&mut head.headers, protocol);
         }
-    }
-
-    /// The protocol, as the function wrote it.
-    #[must_use]
-    pub(super) fn protocol(&self) -> Option<&HeaderValue> {
-        self.protocol.as_ref()
+        tokio::spawn(self.run(client, function, has_frames));
+        Response::from_parts(head, Body::from(""))
     }
 
     /// Carries bytes until the end.
-    pub(super) async fn run(self, client: OnUpgrade, function: OnUpgrade) {
+    async fn run(mut self, client: OnUpgrade, function: OnUpgrade, has_frames: bool) {
         let (client, function) = tokio::join!(client, function);
         // One of them went away before there was a tunnel.
         let (Ok(client), Ok(function)) = (client, function) else {
             return;
         };
-        let is_websocket = |name: &HeaderValue| name.as_bytes().eq_ignore_ascii_case(b"websocket");
-        let has_frames = self.protocol.as_ref().is_some_and(is_websocket);
         let frames = || has_frames.then(Frames::default);
         let mut ends = Ends {
             client: TokioIo::new(client),
@@ -110,18 +107,13 @@ impl Tunnel {
             up: Flow::new(frames()),
             down: Flow::new(frames()),
         };
-        let Self {
-            lease,
-            idle,
-            mut guest,
-            ..
-        } = self;
-        let end = ends.pass(idle, &mut guest).await;
+        let end = ends.pass(self.idle, &mut self.guest).await;
         if end.is_ours() {
             // Whoever does not get to the end of a frame in time is cut in the middle.
             let _ = timeout(GOODBYE, ends.reach_boundaries()).await;
         }
-        tracing::debug!(endpoint = %lease.endpoint().address().socket, %end, "tunnel ended");
+        let function = self.call.function().label();
+        tracing::debug!(function, endpoint = %self.lease.endpoint().address().socket, %end, "tunnel ended");
         ends.say_goodbye(end).await;
     }
 }

@@ -205,3 +205,12 @@ fn the_gateways_own_environment_is_not_the_functions() {
         );
     }
 }
+
+#[test]
+fn local_watchdogs_have_no_metrics_port_to_fight_for() {
+    let stack = "  env:\n    fprocess: env\n    environment:\n      metrics_port: '0'";
+    let gateway = Gateway::of(stack);
+    let env = get(gateway.address, "/function/env").text();
+    assert!(env.contains("metrics_port=off\n"), "{env}");
+    assert!(!gateway.log().contains("metrics port"), "{}", gateway.log());
+}

@@ -375,6 +375,11 @@ impl Node {
         // Gone already is as good.
         let _ = self.process.kill();
         let _ = self.process.wait();
+        // Its processes end after their namespace's first one; a disk that is busy can hold them for a while.
+        let end = Instant::now() + Duration::from_secs(30);
+        while UnixStream::connect(self.socket()).is_ok() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Starts the engine anew after it was killed, and waits until it knows the Swarm again.
@@ -390,12 +395,11 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let logs = self.try_docker(&["logs", "--tail", "60", "gateway"]);
-            eprintln!(
-                "--- the gateway on {} ---\n{}",
-                self.name,
-                String::from_utf8_lossy(&logs.stderr)
-            );
+            for gateway in ["gateway", "far"] {
+                let log = self.try_docker(&["logs", "--tail", "60", gateway]);
+                let log = String::from_utf8_lossy(&log.stderr).into_owned();
+                eprintln!("--- {gateway} on {} ---\n{log}", self.name);
+            }
         }
         self.kill();
         // The last processes may still be on their way out.

@@ -81,7 +81,8 @@ fn engine_share(node: &Node, long: Duration) -> f64 {
     (node.engine_ticks() - before) as f64 / 100.0 / began.elapsed().as_secs_f64()
 }
 
-fn among_a_thousand(long: Duration, new_ones: usize) {
+/// New functions come and go among a thousand; then nothing changes for a while.
+fn among_a_thousand(new_ones: usize, may_be_late: usize, quiet: Duration) {
     let Some(engines) = asleep(FUNCTIONS) else {
         return;
     };
@@ -89,33 +90,34 @@ fn among_a_thousand(long: Duration, new_ones: usize) {
     let delays: Vec<_> = (0..new_ones)
         .map(|at| comes(node, &format!("new{at}")))
         .collect();
-    println!("among {FUNCTIONS}, after its task ran a function answered within {delays:?}");
-    // Docker keeps the last task of what was removed for a moment.
-    std::thread::sleep(Duration::from_secs(5));
-    let with = engine_share(node, long);
-    let resident = node.metric("process_resident_memory_bytes");
-    node.docker(&["stop", "gateway"]);
-    let without = engine_share(node, long);
     println!(
-        "the engine uses {:.1} % of a processor, without a gateway {:.1} %",
-        with * 100.0,
-        without * 100.0
+        "among {FUNCTIONS}, a new function answered {delays:?} after its task was seen running"
     );
-    println!("the gateway keeps {:.1} MB", resident / 1e6);
-    // Two busy processors can delay anybody once.
+    // The last task that was removed takes a while to go.
+    within(Duration::from_secs(30), "no task is left", || {
+        node.api("GET", "/tasks", "").1.trim() == "[]"
+    });
+    let share = engine_share(node, quiet);
+    let resident = node.metric("process_resident_memory_bytes");
+    println!(
+        "the engine uses {:.1} % of a processor, the gateway {:.1} MB",
+        share * 100.0,
+        resident / 1e6
+    );
     let late = delays.iter().filter(|delay| **delay > PROMPT).count();
-    assert!(late <= new_ones / 3, "{delays:?}");
-    assert!(with < QUIET_SHARE, "{with}");
+    assert!(late <= may_be_late, "{delays:?}");
+    assert!(share < QUIET_SHARE, "{share}");
     assert!(resident <= RESIDENT, "{resident}");
 }
 
 #[test]
 fn among_a_thousand_functions_a_new_one_is_called_at_once_and_quiet_costs_little() {
-    among_a_thousand(Duration::from_secs(15), 3);
+    // Two processors that are busy with other tests can delay anybody once.
+    among_a_thousand(3, 1, Duration::from_secs(10));
 }
 
 #[test]
 #[ignore = "minutes: make soak"]
 fn among_a_thousand_functions_each_of_twenty_new_ones_is_called_at_once() {
-    among_a_thousand(Duration::from_secs(60), 20);
+    among_a_thousand(20, 0, Duration::from_secs(60));
 }

@@ -36,7 +36,7 @@ fn an_update_across_nodes_fails_no_call_through_any_gateway() {
         "3",
         "--update-order",
         "start-first",
-        "--update-delay",
+        "--update-monitor",
         "1s",
     ];
     engines.service("cat", "skep/catservice", &options);

@@ -168,16 +168,11 @@ impl Tally {
         self
     }
 
-    /// For how long callers had to be patient: from the first to the last call that was due after `since`, ended well and
-    /// took longer than `limit`.
-    pub fn slow_for(&self, since: Instant, limit: Duration) -> Duration {
+    /// How many calls that were due after `since` ended well, but took longer than `limit`.
+    pub fn slow_since(&self, since: Instant, limit: Duration) -> usize {
         let since = since.saturating_duration_since(self.began);
         let slow = |call: &&Call| call.due >= since && call.took > limit && call.end == End::Right;
-        let mut dues = self.calls.iter().filter(slow).map(|call| call.due);
-        let first = dues.next();
-        first.map_or(Duration::ZERO, |first| {
-            dues.next_back().unwrap_or(first) - first
-        })
+        self.calls.iter().filter(slow).count()
     }
 
     /// The time that this share of the calls stayed below.

@@ -53,6 +53,15 @@ const HTTP_ONLY: [&str; 6] = [
     "ready_path",
 ];
 
+/// What only the modes with one process per request know.
+const RUNS_ONLY: [&str; 5] = [
+    "input_mode",
+    "prefork",
+    "prefork_idle",
+    "max_cpu_seconds",
+    "max_open_files",
+];
+
 /// Takes values one by one and keeps what is to be said of them.
 pub(super) struct Reader<L> {
     lookup: L,
@@ -171,6 +180,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             (&["content_type"][..], mode == Mode::Http),
             (&["static_path"][..], mode != Mode::Static),
             (&NOT_STATIC[..], mode == Mode::Static),
+            (&RUNS_ONLY[..], !mode.has_runs()),
         ];
         let unused = groups.into_iter().filter(|(_, is_unused)| *is_unused);
         for variable in unused.flat_map(|(names, _)| names) {
@@ -200,6 +210,36 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             self.unused(second, &format!("because {first} is set"));
         }
         Some((first, value))
+    }
+
+    /// Where a request's body goes: into the command's input, or into its arguments.
+    pub(super) fn has_arguments(&mut self, mode: Mode) -> bool {
+        match self.value("input_mode").filter(|_| mode.has_runs()) {
+            None => false,
+            Some(name) if name == "args" => true,
+            Some(name) => {
+                if name != "stdin" {
+                    self.ignored("input_mode", &name, "stdin or args", "stdin");
+                }
+                false
+            }
+        }
+    }
+
+    /// More than a byte counts would be a mistake of the writer.
+    pub(super) fn prefork(&mut self, mode: Mode) -> usize {
+        if !mode.has_runs() {
+            return 0;
+        }
+        self.number::<u8>("prefork", 0).into()
+    }
+
+    /// A limit of each process; 0 is none.
+    pub(super) fn per_run_limit(&mut self, mode: Mode, name: &str) -> Option<u64> {
+        if !mode.has_runs() {
+            return None;
+        }
+        Some(self.number(name, 0)).filter(|limit| *limit > 0)
     }
 
     pub(super) fn upstream(&mut self, mode: Mode) -> Option<Upstream> {

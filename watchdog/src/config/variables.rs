@@ -78,6 +78,31 @@ pub(crate) const VARIABLES: &[Variable] = &[
         "stdin is a JSON object with the headers and the body in base64",
     ),
     variable(
+        "input_mode",
+        "stdin",
+        "args: the body is a JSON array, or an object with args, and becomes arguments",
+    ),
+    variable(
+        "prefork",
+        "0 (off)",
+        "processes started ahead, each waiting for a request; at most 255",
+    ),
+    variable(
+        "prefork_idle",
+        "0 (off)",
+        "after so long without a call no process is kept waiting; the next call brings them back",
+    ),
+    variable(
+        "max_cpu_seconds",
+        "0 (no limit)",
+        "seconds of processor time that each process of a run may use",
+    ),
+    variable(
+        "max_open_files",
+        "0 (no limit)",
+        "file descriptors that each process of a run may have open",
+    ),
+    variable(
         "write_debug",
         "false",
         "copy the command's output to the watchdog's stdout",

@@ -42,6 +42,12 @@ pub(super) const IN_FLIGHT: Family = family(
     &[],
     "calls that are being served",
 );
+pub(super) const BROKEN: Family = family(
+    "fwatchdog_broken_answers_total",
+    "counter",
+    &[],
+    "answers that broke off after their head because the run failed",
+);
 pub(super) const SPAWNS: Family = family(
     "fwatchdog_spawn_seconds",
     "histogram",
@@ -99,8 +105,8 @@ mod tests {
     fn the_documentation_has_every_metric_with_its_kind_labels_and_meaning() {
         let page = include_str!("../../../docs/watchdog.md").replace('`', "");
         let families = [
-            REQUESTS, DURATIONS, IN_FLIGHT, SPAWNS, WAITS, KILLS, DROPPED, POOL, BUILD, STARTED,
-            RESIDENT,
+            REQUESTS, DURATIONS, IN_FLIGHT, BROKEN, SPAWNS, WAITS, KILLS, DROPPED, POOL, BUILD,
+            STARTED, RESIDENT,
         ];
         for family in families {
             let Family {

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::families::{
-    BUILD, DROPPED, DURATIONS, Family, IN_FLIGHT, KILLS, POOL, REQUESTS, RESIDENT, SPAWNS, STARTED,
-    WAITS,
+    BROKEN, BUILD, DROPPED, DURATIONS, Family, IN_FLIGHT, KILLS, POOL, REQUESTS, RESIDENT, SPAWNS,
+    STARTED, WAITS,
 };
 use super::histogram::{self, Bounds, Histogram};
 use super::{Kill, calls};
@@ -26,6 +26,7 @@ pub(crate) fn render(watchdog: &Watchdog) -> String {
         page.histogram(&DURATIONS, &[&code, verb], calls::BOUNDS, durations);
     }
     page.one(&IN_FLIGHT, watchdog.calls.count());
+    page.one(&BROKEN, metrics.broken.load(Ordering::Relaxed));
     page.begin(&SPAWNS);
     page.histogram(&SPAWNS, &[], histogram::SHORT, &metrics.spawns);
     page.begin(&WAITS);

@@ -8,10 +8,10 @@
 )]
 
 pub mod client;
+mod metrics;
 pub mod place;
 
-use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use client::{Answer, Request};
+use client::{Answer, Chunks, Request};
 use place::Inner;
 
 /// How long a test waits for something that must come.
@@ -54,6 +54,14 @@ pub fn function(fprocess: &str) -> Builder {
 /// A watchdog whose command is a shell script.
 pub fn script(script: &str) -> Builder {
     bare().script(script)
+}
+
+/// A watchdog whose command is a program in Python.
+pub fn python(program: &str) -> Builder {
+    let builder = bare();
+    let path = builder.directory().join("program.py");
+    std::fs::write(&path, program).unwrap();
+    builder.env("fprocess", &format!("python3 {}", path.display()))
 }
 
 /// A watchdog without any configuration but a lock directory of its own.
@@ -188,51 +196,6 @@ impl Watchdog {
         self.call(&Request::get(path))
     }
 
-    /// The port of its metrics, which it has logged before it listened.
-    pub fn metrics_port(&self) -> u16 {
-        let log = self.log();
-        let line = log
-            .lines()
-            .find_map(|line| line.split_once("metrics port: "));
-        line.expect("it says where its metrics are")
-            .1
-            .parse()
-            .unwrap()
-    }
-
-    /// What its metrics port answers to this request.
-    pub fn ask_metrics(&self, request: &Request) -> Answer {
-        let stream = TcpStream::connect(("127.0.0.1", self.metrics_port())).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        client::exchange(stream, request)
-    }
-
-    /// Its metrics: each sample's value by its name and labels.
-    pub fn metrics(&self) -> BTreeMap<String, f64> {
-        let answer = self.ask_metrics(&Request::get("/metrics"));
-        assert_eq!(answer.status, 200);
-        let samples = answer.text();
-        let samples = samples.lines().filter(|line| !line.starts_with('#'));
-        let parse = |line: &str| {
-            let (name, value) = line.rsplit_once(' ').unwrap();
-            (name.to_owned(), value.parse().unwrap())
-        };
-        samples.map(parse).collect()
-    }
-
-    /// One sample, 0 if it is not there.
-    pub fn metric(&self, name: &str) -> f64 {
-        self.metrics().get(name).copied().unwrap_or(0.0)
-    }
-
-    /// Waits until a sample has a value.
-    pub fn counts(&self, name: &str, value: f64) {
-        eventually_or(
-            || self.metric(name) == value,
-            || format!("{name} is {value}; there are {:#?}", self.metrics()),
-        );
-    }
-
     /// What it has written to stderr.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&self.log.lock().unwrap()).into_owned()
@@ -320,6 +283,51 @@ impl Watchdog {
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
 
+    /// Sends so many MiB through a command that repeats them, and compares.
+    pub fn pass_through(&self, megabytes: u64) {
+        let noise: Vec<u8> = (0..1 << 20)
+            .map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect();
+        // No two blocks are the same, so that none can be lost, doubled or exchanged.
+        let numbered = |block: &mut [u8], number: u64| {
+            block[..8].copy_from_slice(&number.to_le_bytes());
+        };
+        let mut stream = self.connect();
+        let mut sender = stream.try_clone().unwrap();
+        let head = Request::bare("POST", "/")
+            .header("Content-Length", &(megabytes << 20).to_string())
+            .bytes();
+        let (mut sent, mut expected) = (noise.clone(), noise);
+        let feeder = std::thread::spawn(move || {
+            sender.write_all(&head).unwrap();
+            for number in 0..megabytes {
+                numbered(&mut sent, number);
+                sender.write_all(&sent).unwrap();
+            }
+        });
+        let mut chunks = Chunks::after_head(&mut stream);
+        let mut received = vec![0; expected.len()];
+        for number in 0..megabytes {
+            chunks.read_exact(&mut received).unwrap();
+            numbered(&mut expected, number);
+            assert!(received == expected, "MiB {number} differs");
+        }
+        feeder.join().unwrap();
+        assert_eq!(chunks.read(&mut received).unwrap(), 0, "nothing follows");
+    }
+
+    /// The processor time that it has used.
+    pub fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+        // User and system time, in hundredths of a second.
+        let ticks = fields
+            .skip(11)
+            .take(2)
+            .map(|ticks| ticks.parse::<u64>().unwrap());
+        Duration::from_millis(ticks.sum::<u64>() * 10)
+    }
+
     /// Its open file descriptors.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
@@ -380,6 +388,12 @@ pub fn is_alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')')
         .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+/// Kills one process.
+pub fn kill(pid: &str) {
+    let status = Command::new("kill").args(["-KILL", pid]).status().unwrap();
+    assert!(status.success());
 }
 
 /// A watchdog on a listener that it was given, as the gateway starts it; to be ended with `abandon`.

@@ -78,7 +78,8 @@ pub fn in_container(options: &[&str]) -> Option<Builder> {
     docker
         .args(options)
         .env("TMPDIR", &builder.directory)
-        .env("port", "0");
+        .env("port", "0")
+        .env("metrics_port", "off");
     builder.command = docker;
     builder.inner = Inner::Container(name);
     Some(builder)

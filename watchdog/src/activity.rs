@@ -1,0 +1,123 @@
+//! What a client's connection is doing: waiting for a call, receiving its head, or in it; and until when it may.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use hyper::StatusCode;
+use tokio::time::Instant;
+
+use crate::record::Record;
+use crate::tunnel::Tunnel;
+
+/// How long a connection may wait for its next call. The gateway keeps connections and closes them sooner than this.
+const IDLE_LIMIT: Duration = Duration::from_secs(120);
+
+/// What a connection is doing, and since when.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    phase: Cell<Phase>,
+    since: Cell<Instant>,
+    call_limit: Cell<Option<Instant>>,
+    /// Of the call that goes on; it ends with the answer's body, or with the connection.
+    record: RefCell<Option<Record>>,
+    /// Set when the call has ended in an upgrade.
+    tunnel: RefCell<Option<Tunnel>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// ## Idle => Head
+    Idle,
+    /// ## Head => Call
+    Head,
+    /// ## Call => Idle
+    Call,
+}
+
+impl Activity {
+    /// Nothing has come yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            phase: Cell::new(Phase::Idle),
+            since: Cell::new(Instant::now()),
+            call_limit: Cell::new(None),
+            record: RefCell::new(None),
+            tunnel: RefCell::new(None),
+        }
+    }
+
+    /// A request's head is complete: from here on the limits of the call count.
+    pub(crate) fn call_has_begun(&self) {
+        self.phase.set(Phase::Call);
+        self.call_limit.set(None);
+    }
+
+    /// When the call that goes on is to be looked after.
+    pub(crate) fn set_call_limit(&self, at: Option<Instant>) {
+        self.call_limit.set(at);
+    }
+
+    /// The call is one that counts.
+    pub(crate) fn record(&self, record: Record) {
+        *self.record.borrow_mut() = Some(record);
+    }
+
+    /// The head of the call's answer is known.
+    pub(crate) fn has_answer(&self, status: StatusCode) {
+        self.with_record(|record| record.answered(status));
+    }
+
+    /// So much more of the answer's body is on its way.
+    pub(crate) fn passes_on(&self, bytes: usize) {
+        self.with_record(|record| record.written(bytes));
+    }
+
+    /// The answer's body breaks off.
+    pub(crate) fn breaks_off(&self) {
+        self.with_record(|record| record.broke());
+    }
+
+    fn with_record(&self, event: impl FnOnce(&mut Record)) {
+        if let Some(record) = &mut *self.record.borrow_mut() {
+            event(record);
+        }
+    }
+
+    /// The answer is written.
+    pub(crate) fn call_is_over(&self) {
+        self.record.take();
+        self.enter(Phase::Idle);
+    }
+
+    /// What the connection becomes once the answer is written.
+    pub(crate) fn set_tunnel(&self, tunnel: Tunnel) {
+        self.tunnel.replace(Some(tunnel));
+    }
+
+    /// The client has sent something.
+    pub(crate) fn bytes_have_come(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.enter(Phase::Head);
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since.set(Instant::now());
+    }
+
+    /// What the connection is to become, if it is to become a tunnel.
+    pub(crate) fn take_tunnel(&self) -> Option<Tunnel> {
+        self.tunnel.take()
+    }
+
+    /// When the connection is to be closed if nothing changes.
+    pub(crate) fn limit(&self, read_limit: Option<Duration>) -> Option<Instant> {
+        let patience = match self.phase.get() {
+            Phase::Idle => IDLE_LIMIT,
+            Phase::Head => read_limit?,
+            Phase::Call => return self.call_limit.get(),
+        };
+        self.since.get().checked_add(patience)
+    }
+}
