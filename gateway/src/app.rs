@@ -1,26 +1,30 @@
 //! The one place that constructs and spawns: configuration → gateway → drain.
 
+mod doors;
+mod signals;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 
+use self::doors::Doors;
+use self::signals::Signals;
 use crate::api::{Orchestration, Pages};
 use crate::config::{Config, LogFormat, Shown};
 use crate::discovery::local::Local;
 use crate::discovery::local::stack::{Run, Stack};
 use crate::discovery::swarm::Swarm;
 use crate::discovery::{Discovery, Freshness, Provider};
+use crate::drain::Drain;
 use crate::edge::{self, Edge};
 use crate::invoke::{CallLimits, Invoker, Shared};
 use crate::metrics::Metrics;
 use crate::probe::{self, Job, Prober};
-use crate::server::{self, ConnectionLimits, Drained};
+use crate::server::{self, ConnectionLimits, Drained, Order, Patience};
 use crate::table::{Table, TableWriter};
 
 /// Prints the effective settings.
@@ -76,7 +80,7 @@ pub fn local(config: &Config, file: &Path) -> Result<(), String> {
     let stack = Stack::load(file, |name| std::env::var(name).ok())
         .map_err(|mistakes| mistakes.join("\nskep: "))?;
     let gateway = Gateway::bind(config, Orchestration::Local)?;
-    let greeting = greeting(&stack, &format!("http://{}", gateway.address));
+    let greeting = greeting(&stack, &format!("http://{}", gateway.doors.address));
     let runtime = control_runtime()?;
     runtime.block_on(async {
         let provider = Local::start(file, stack)
@@ -159,9 +163,7 @@ fn control_runtime() -> Result<Runtime, String> {
 
 /// A gateway that has its ports.
 struct Gateway {
-    address: std::net::SocketAddr,
-    listeners: Vec<std::net::TcpListener>,
-    metrics_listener: Option<std::net::TcpListener>,
+    doors: Doors,
     shared: Shared,
     pages: Arc<Pages>,
     probes: tokio::sync::mpsc::UnboundedReceiver<Job>,
@@ -169,22 +171,7 @@ struct Gateway {
 
 impl Gateway {
     fn bind(config: &Config, orchestration: Orchestration) -> Result<Self, String> {
-        let listen = |port, count, flag: &str| {
-            server::listen(config.bind, port, count).map_err(|error| {
-                format!(
-                    "cannot listen on {}:{port}: {error}; choose another with --{flag}",
-                    config.bind
-                )
-            })
-        };
-        let listeners = listen(config.port, config.workers, "port")?;
-        let address = listeners[0]
-            .local_addr()
-            .map_err(|error| error.to_string())?;
-        let metrics_listener = match config.metrics_port {
-            Some(port) => listen(port, 1, "metrics-port")?.pop(),
-            None => None,
-        };
+        let doors = Doors::open(config)?;
         let (prober, probes) = Prober::new();
         let shared = Shared {
             table: Table::default(),
@@ -208,41 +195,61 @@ impl Gateway {
             draining: Arc::new(AtomicBool::new(false)),
         });
         Ok(Self {
-            address,
-            listeners,
-            metrics_listener,
+            doors,
             shared,
             pages,
             probes,
         })
     }
 
-    /// Serves until a signal, then drains.
+    /// Serves until a signal or the next gateway comes, then drains.
     async fn run(mut self, config: &Config, provider: impl Provider) -> Result<(), String> {
         let mut signals = Signals::new()?;
-        let (stop, stopped) = watch::channel(false);
+        let (metrics_orders, metrics_ordered) = watch::channel(Order::Serve);
         self.start_discovery(config, provider);
-        self.start_metrics_server(config, &stopped)?;
+        self.start_metrics_server(config, &metrics_ordered)?;
         let draining = self.pages.draining.clone();
+        let heir = self.doors.heir.clone();
+        let predecessor = self.doors.predecessor.take();
+        if predecessor.is_some() {
+            tracing::info!("taking over from the gateway that runs");
+            // That one can call all functions: it serves alone until we can, too.
+            let ready = self.shared.table.all_ready(config.patience);
+            let _ = tokio::time::timeout(config.patience, ready).await;
+        }
         tracing::info!(
             "listening on http://{} with {} worker(s)",
-            self.address,
-            self.listeners.len()
+            self.doors.address,
+            config.workers
         );
-        let (drain, drained) = watch::channel(false);
-        let workers = self.start_workers(config, &drained)?;
-        let mut all_ended = std::pin::pin!(all_ended(workers));
-        tokio::select! {
-            name = signals.next() => tracing::info!("{name}: finishing running calls, for {:?} at most", config.drain_timeout),
-            early = &mut all_ended => return early.and(Err("the workers ended on their own".to_owned())),
+        let (orders, ordered) = watch::channel(Order::Serve);
+        let workers = self.start_workers(config, &ordered)?;
+        if let Some(predecessor) = predecessor {
+            predecessor.relieve();
         }
+        let mut all_ended = std::pin::pin!(all_ended(workers));
+        let limit = config.drain_timeout;
+        let order = tokio::select! {
+            name = signals.next() => {
+                tracing::info!("{name}: finishing running calls, for {limit:?} at most");
+                Order::Stop
+            }
+            served = heir.serves(config) => {
+                served?;
+                tracing::info!("a new gateway serves: finishing running calls, for {limit:?} at most");
+                metrics_orders.send_replace(Order::HandOver);
+                Order::HandOver
+            }
+            early = &mut all_ended => return early.and(Err("the workers ended on their own".to_owned())),
+        };
         draining.store(true, Ordering::Release);
-        drain.send_replace(true);
+        heir.gets_nothing();
+        orders.send_replace(order);
         let ended = tokio::select! {
             ended = all_ended => ended,
             name = signals.next() => Err(format!("{name} again: running calls are cut")),
         };
-        stop.send_replace(true);
+        metrics_orders.send_replace(Order::Stop);
         ended.inspect(|()| tracing::info!("done"))
     }
 
@@ -260,7 +267,7 @@ impl Gateway {
             writer: TableWriter::new(
                 shared.table.clone(),
                 shared.metrics.clone(),
-                self.listeners.len(),
+                self.doors.workers.len(),
             ),
             table: shared.table.clone(),
             prober: shared.prober.clone(),
@@ -274,21 +281,20 @@ impl Gateway {
     fn start_metrics_server(
         &mut self,
         config: &Config,
-        stopped: &watch::Receiver<bool>,
+        ordered: &watch::Receiver<Order>,
     ) -> Result<(), String> {
-        let Some(listener) = self.metrics_listener.take() else {
+        let Some(listener) = self.doors.metrics.take() else {
             return Ok(());
         };
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let (pages, metrics) = (self.pages.clone(), self.shared.metrics.clone());
         let make = move |_peer| edge::metrics_service(pages.clone(), metrics.clone());
-        tokio::spawn(server::serve(
-            listener,
-            make,
-            connection_limits(config),
-            stopped.clone(),
-            Duration::ZERO,
-        ));
+        let (limits, ordered) = (connection_limits(config), ordered.clone());
+        tokio::spawn(async move {
+            let drain = Drain::default();
+            let patience = Patience::default();
+            server::serve(vec![listener], make, limits, ordered, &drain, patience).await
+        });
         tracing::info!("metrics on http://{address}/metrics");
         Ok(())
     }
@@ -296,32 +302,34 @@ impl Gateway {
     fn start_workers(
         self,
         config: &Config,
-        drained: &watch::Receiver<bool>,
+        ordered: &watch::Receiver<Order>,
     ) -> Result<Vec<oneshot::Receiver<Drained>>, String> {
         let control = Handle::current();
         let mut ends = Vec::new();
-        for (number, listener) in self.listeners.into_iter().enumerate() {
+        for (number, listeners) in self.doors.workers.into_iter().enumerate() {
+            let drain = Drain::default();
             let edge = Arc::new(Edge {
-                invoker: Invoker::new(self.shared.clone(), number),
+                invoker: Invoker::new(self.shared.clone(), number, drain.clone()),
                 pages: self.pages.clone(),
                 metrics: self.shared.metrics.clone(),
                 control: control.clone(),
                 namespace: config.namespace.as_str().into(),
             });
-            let (limits, drained, patience) = (
-                connection_limits(config),
-                drained.clone(),
-                config.drain_timeout,
-            );
+            let (limits, ordered) = (connection_limits(config), ordered.clone());
+            let patience = Patience {
+                delay: config.drain_delay,
+                drain: config.drain_timeout,
+            };
             let (ended, end) = oneshot::channel();
             let work = move || {
                 let runtime = Builder::new_current_thread().enable_all().build();
                 let served = runtime.and_then(|runtime| {
                     runtime.block_on(server::serve(
-                        listener,
+                        listeners,
                         |peer| edge.clone().service(peer),
                         limits,
-                        drained,
+                        ordered,
+                        &drain,
                         patience,
                     ))
                 });
@@ -361,27 +369,4 @@ async fn all_ended(workers: Vec<oneshot::Receiver<Drained>>) -> Result<(), Strin
         }
     }
     Ok(())
-}
-
-/// The signals that end us.
-struct Signals {
-    term: tokio::signal::unix::Signal,
-    int: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, String> {
-        let listen = |kind| signal(kind).map_err(|error| format!("no signals: {error}"));
-        Ok(Self {
-            term: listen(SignalKind::terminate())?,
-            int: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.term.recv() => "TERM",
-            _ = self.int.recv() => "INT",
-        }
-    }
 }

@@ -5,6 +5,7 @@ mod settings;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::settings::{Mode, SETTINGS, Setting};
@@ -50,8 +51,12 @@ pub struct Config {
     pub read_timeout: Duration,
     /// Bytes of a request head.
     pub max_header_bytes: usize,
-    /// For running calls after TERM.
+    /// After TERM, before the port closes.
+    pub drain_delay: Duration,
+    /// For running calls after that.
     pub drain_timeout: Duration,
+    /// The socket by which the next gateway takes over.
+    pub handover: Option<PathBuf>,
     /// Threads that carry calls.
     pub workers: usize,
     /// How log lines look.
@@ -186,7 +191,13 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
                 Ok(bytes @ 8192..=1_048_576) => Ok(bytes),
                 _ => Err("write a number of bytes from 8192 to 1048576"),
             }),
+            drain_delay: self.get("drain-delay", duration::parse),
             drain_timeout: self.get("drain-timeout", duration::parse),
+            handover: self.get("handover", |text| match text {
+                "off" => Ok(None),
+                path if path.contains('/') => Ok(Some(PathBuf::from(path))),
+                _ => Err("write the path of a socket, or off"),
+            }),
             workers: self.get("workers", |text| match text.parse() {
                 Ok(0) => Ok(std::thread::available_parallelism().map_or(1, Into::into)),
                 Ok(count @ 1..=256) => Ok(count),

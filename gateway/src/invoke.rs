@@ -6,6 +6,7 @@ pub mod forward;
 pub mod headers;
 mod retry;
 pub mod suggest;
+mod tunnel;
 
 use std::fmt;
 use std::pin::pin;
@@ -15,15 +16,18 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::HeaderValue;
-use hyper::{Request, Response};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Request, Response, StatusCode};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub use self::error::InvokeError;
 use self::forward::Answer;
 use self::retry::{Miss, Outgoing, Word};
+use self::tunnel::Tunnel;
 use crate::connect::{ConnectError, connect};
 use crate::discovery::Freshness;
+use crate::drain::Drain;
 use crate::endpoint::{Connection, Endpoint, Lease};
 use crate::life::{Event, Fault};
 use crate::metrics::{Call, Metrics, Refused, Retried};
@@ -69,6 +73,7 @@ pub struct Shared {
 pub struct Invoker {
     shared: Shared,
     worker: usize,
+    drain: Drain,
     http: http1::Builder,
 }
 
@@ -82,19 +87,22 @@ struct Taken {
 impl Invoker {
     /// The invoker of one worker.
     #[must_use]
-    pub fn new(shared: Shared, worker: usize) -> Self {
+    pub fn new(shared: Shared, worker: usize, drain: Drain) -> Self {
         Self {
             shared,
             worker,
+            drain,
             http: http1::Builder::new(),
         }
     }
 
-    /// Calls a function and answers whatever happens. `request` is as the function shall see it, headers and path done.
+    /// Calls a function and answers whatever happens. `request` is as the function shall see it, headers and path done;
+    /// `upgrade` is the client's connection if that may become a tunnel.
     pub async fn call(
         &self,
         name: &str,
         request: Request<Incoming>,
+        upgrade: Option<OnUpgrade>,
         call_id: &HeaderValue,
     ) -> Response<Body> {
         let Some(function) = self.find(name).await else {
@@ -103,6 +111,20 @@ impl Invoker {
         };
         let mut call = Call::begin(function.metrics.clone());
         match self.deliver(function, request, &call).await {
+            Ok((taken, idle)) if taken.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                let Some(client) = upgrade else {
+                    call.answered(InvokeError::Unasked.status().as_u16());
+                    return refuse(name, &InvokeError::Unasked, call_id);
+                };
+                call.answered(taken.response.status().as_u16());
+                Tunnel {
+                    lease: taken.lease,
+                    call,
+                    idle,
+                    guest: self.drain.guest(),
+                }
+                .begin(client, taken.response)
+            }
             Ok((taken, idle)) => {
                 let Taken {
                     response,
@@ -396,12 +418,6 @@ enum Sent {
 
 async fn send(mut connection: Connection, request: Request<Upload>) -> Sent {
     match connection.try_send_request(request).await {
-        Ok(response) if response.status().is_informational() => {
-            Sent::Broken(InvokeError::Broken(format!(
-                "it answered {} to a request that asked for no upgrade",
-                response.status()
-            )))
-        }
         Ok(response) => Sent::Answered(response, connection),
         Err(mut error) => match error.take_message() {
             Some(unsent) => Sent::Unsent(Box::new(unsent), error.error().to_string()),

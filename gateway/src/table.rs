@@ -157,6 +157,14 @@ impl Table {
         self.0.snapshot.load().find(name).cloned()
     }
 
+    /// Waits until there is a listing, and every function in it that is coming has come.
+    pub async fn all_ready(&self, patience: Duration) {
+        self.published(patience).await;
+        for name in self.snapshot().names() {
+            self.ready(name, patience).await;
+        }
+    }
+
     /// Waits until the function has an endpoint that takes calls, as long as one is coming and patience lasts.
     /// Returns the function as it was last seen, ready or not; `None` if it left the table meanwhile.
     pub async fn ready(&self, name: &str, patience: Duration) -> Option<Arc<Function>> {

@@ -93,10 +93,22 @@ pub const SETTINGS: &[Setting] = &[
         "bytes that a request's head may have (431 past that)",
     ),
     setting(
+        "drain-delay",
+        "drain_delay",
+        "0s",
+        "after TERM: how long /readyz says 503 before the port closes, for whoever looks there",
+    ),
+    setting(
         "drain-timeout",
         "drain_timeout",
         "60s",
         "after TERM: how long running calls may take to finish",
+    ),
+    setting(
+        "handover",
+        "handover",
+        "off",
+        "path of a Unix socket by which the next gateway takes the port over, or `off`",
     ),
     setting(
         "workers",

@@ -24,6 +24,8 @@ pub enum InvokeError {
     Refused(String),
     /// The connection broke, or what came was not HTTP.
     Broken(String),
+    /// It switched protocols, and the caller had not asked for that.
+    Unasked,
     /// No response head within this limit.
     TimedOut(Duration),
     /// The caller's body broke off or was malformed.
@@ -37,7 +39,7 @@ impl InvokeError {
         match self {
             Self::BadBody(_) => StatusCode::BAD_REQUEST,
             Self::Unknown(_) | Self::Elsewhere(_) => StatusCode::NOT_FOUND,
-            Self::Broken(_) => StatusCode::BAD_GATEWAY,
+            Self::Broken(_) | Self::Unasked => StatusCode::BAD_GATEWAY,
             Self::Refused(_) | Self::NothingListed(_) | Self::NoReplica(_) | Self::NoneReady(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -75,6 +77,9 @@ impl InvokeError {
             Self::Broken(cause) => {
                 format!("function '{name}' gave no proper answer: {cause}; see its log")
             }
+            Self::Unasked => format!(
+                "function '{name}' gave no proper answer: it switched protocols, and nobody had asked for that"
+            ),
             Self::TimedOut(limit) => format!(
                 "function '{name}' did not answer within {} of the request's start: raise its label skep.timeout or the gateway's upstream_timeout",
                 duration::show(*limit)
@@ -128,6 +133,7 @@ mod tests {
             (InvokeError::NoneReady(2), 503, "skep.port"),
             (InvokeError::Refused("x".into()), 503, "no replica accepted"),
             (InvokeError::Broken("x".into()), 502, "no proper answer"),
+            (InvokeError::Unasked, 502, "nobody had asked"),
             (
                 InvokeError::TimedOut(limit),
                 504,
