@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod discovery;
@@ -17,6 +18,7 @@ pub mod function;
 pub mod invoke;
 pub mod metrics;
 pub mod probe;
+pub mod quantity;
 pub mod reply;
 pub mod router;
 pub mod server;
