@@ -16,7 +16,7 @@ use serde_json::json;
 
 pub use self::manager::Manager;
 use crate::discovery::Freshness;
-use crate::endpoint::State;
+use crate::life::State;
 use crate::metrics::{self, Metrics, Observed};
 use crate::reply::{self, Body};
 use crate::router::Page;
@@ -117,6 +117,7 @@ impl Pages {
         let observed = snapshot.functions().map(|function| Observed {
             metrics: &function.metrics,
             desired: function.deployment.replicas.desired,
+            budget: function.budget.left(function.metrics.started()),
             endpoints: count_states(function),
         });
         self.metrics.render(observed, self.freshness.age())
@@ -136,8 +137,7 @@ fn count_states(function: &Function) -> Vec<(&'static str, usize)> {
             (
                 state.name(),
                 function
-                    .endpoints
-                    .iter()
+                    .all_endpoints()
                     .filter(|endpoint| endpoint.state() == state)
                     .count(),
             )

@@ -21,7 +21,7 @@ use crate::discovery::{Discovery, Freshness, Provider};
 use crate::edge::{self, Edge};
 use crate::invoke::{CallLimits, Invoker, Shared};
 use crate::metrics::Metrics;
-use crate::probe::{self, Prober};
+use crate::probe::{self, Job, Prober};
 use crate::server::{self, ConnectionLimits, Drained};
 use crate::table::{Table, TableWriter};
 
@@ -184,7 +184,7 @@ struct Gateway {
     shared: Shared,
     pages: Arc<Pages>,
     gate: Arc<Gate>,
-    probes: tokio::sync::mpsc::UnboundedReceiver<Arc<crate::endpoint::Endpoint>>,
+    probes: tokio::sync::mpsc::UnboundedReceiver<Job>,
 }
 
 impl Gateway {

@@ -112,6 +112,7 @@ impl<P: Provider> Discovery<P> {
     /// Lists, publishes, waits; for ever. A failed listing leaves the last table in place.
     pub async fn run(mut self) {
         let mut changing_since: Option<Instant> = None;
+        let mut hinted: Option<Instant> = None;
         loop {
             let began = Instant::now();
             let listed = self.provider.list().await;
@@ -121,6 +122,9 @@ impl<P: Provider> Discovery<P> {
                 Ok(listing) => {
                     let settled = listing.settled;
                     self.publish(listing);
+                    if let Some(hinted) = hinted.take() {
+                        self.metrics.published_after(hinted.elapsed());
+                    }
                     changing_since = if settled {
                         None
                     } else {
@@ -137,7 +141,7 @@ impl<P: Provider> Discovery<P> {
             tokio::time::sleep(rest).await;
             tokio::select! {
                 () = tokio::time::sleep(pause.saturating_sub(rest)) => {}
-                () = self.provider.changed() => {}
+                () = self.provider.changed() => hinted = Some(Instant::now()),
                 () = self.nudge.notified() => {}
             }
         }

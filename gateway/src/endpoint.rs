@@ -1,76 +1,89 @@
 //! One place that takes calls: its state, its load and its idle connections.
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+mod idle;
 
-use hyper::body::Incoming;
+use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
 use hyper::client::conn::http1::SendRequest;
 
+use self::idle::IdleConnections;
 use crate::function::Address;
+use crate::life::{Event, Fault, State};
+use crate::metrics::FunctionMetrics;
+use crate::upload::Upload;
 
-/// How long a connection may lie idle. Shorter than any watchdog's own limit (of-watchdog's `read_timeout` is seldom
-/// below five seconds), so that a request is rarely written to a connection that the other side is closing.
-const IDLE_LIMIT: Duration = Duration::from_secs(4);
+/// So many calls without an answer, one after the other, eject an endpoint.
+const RESETS: u32 = 3;
 
-/// How many idle connections one worker keeps to one endpoint; more are closed.
-const IDLE_MAX: usize = 512;
+/// How long an endpoint that accepts connections and yet failed is left alone, the first time; doubled each time again.
+const FIRST_HOLD: Duration = Duration::from_millis(100);
+const LONGEST_HOLD: Duration = Duration::from_secs(10);
 
-/// Where an endpoint is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Listed, but no connection to it has been made yet.
-    Starting,
-    /// Takes calls.
-    Ready,
-    /// Took calls and then refused a connection; probed until it accepts again.
-    Ejected,
-    /// No longer listed: takes no new call, finishes the ones it has.
-    Gone,
-}
-
-impl State {
-    /// Every state, in the order of a life.
-    pub const ALL: [State; 4] = [State::Starting, State::Ready, State::Ejected, State::Gone];
-
-    /// The state's name in metrics and answers.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Starting => "starting",
-            State::Ready => "ready",
-            State::Ejected => "ejected",
-            State::Gone => "gone",
-        }
-    }
-}
+/// The least time between two doubts about one endpoint.
+const DOUBT_PAUSE: Duration = Duration::from_secs(1);
 
 /// A connection to an endpoint, ready to carry a request.
-pub type Connection = SendRequest<Incoming>;
+pub type Connection = SendRequest<Upload>;
 
-struct Idle {
-    connection: Connection,
-    since: Instant,
+/// When and why an endpoint came into its present state.
+#[derive(Clone, Debug)]
+pub struct Moved {
+    /// When.
+    pub at: SystemTime,
+    /// Why, in words.
+    pub why: String,
+    /// Why it is not to be called, if it was ejected.
+    fault: Option<Fault>,
 }
 
 /// One address that takes calls. Lives as long as it is listed, and as long as a call on it runs.
 pub struct Endpoint {
     address: Address,
+    /// Asked for readiness; without one, a connection that is accepted is enough.
+    ready_path: Option<Arc<str>>,
+    metrics: Arc<FunctionMetrics>,
     state: AtomicU8,
+    moved: Mutex<Moved>,
     in_flight: AtomicUsize,
-    // One stack per worker: a connection is driven by the runtime that opened it, and no worker waits for another.
-    idle: Box<[Mutex<Vec<Idle>>]>,
+    /// Calls without an answer since the last one with an answer.
+    resets: AtomicU32,
+    /// Ejections since the last answer.
+    ejections: AtomicU32,
+    /// Whether it has shown itself to be our watchdog.
+    is_watchdog: AtomicBool,
+    doubted: Mutex<Option<Instant>>,
+    idle: IdleConnections,
 }
 
 impl Endpoint {
     /// An endpoint nobody has spoken to yet, for a gateway of so many workers.
     #[must_use]
-    pub fn new(address: Address, workers: usize) -> Self {
+    pub fn new(
+        address: Address,
+        ready_path: Option<Arc<str>>,
+        metrics: Arc<FunctionMetrics>,
+        workers: usize,
+    ) -> Self {
+        let moved = Moved {
+            at: SystemTime::now(),
+            why: "listed".to_owned(),
+            fault: None,
+        };
         Self {
             address,
+            ready_path,
+            metrics,
             state: AtomicU8::new(State::Starting as u8),
+            moved: Mutex::new(moved),
             in_flight: AtomicUsize::new(0),
-            idle: (0..workers).map(|_| Mutex::default()).collect(),
+            resets: AtomicU32::new(0),
+            ejections: AtomicU32::new(0),
+            is_watchdog: AtomicBool::new(false),
+            doubted: Mutex::default(),
+            idle: IdleConnections::new(workers),
         }
     }
 
@@ -86,10 +99,22 @@ impl Endpoint {
         State::ALL[usize::from(self.state.load(Ordering::Acquire))]
     }
 
+    /// Whether its watchdog has said that it is about to end, and nothing else has happened since.
+    #[must_use]
+    pub fn says_it_is_ending(&self) -> bool {
+        self.state() == State::Ejected && self.last_move().fault == Some(Fault::Draining)
+    }
+
     /// Whether it takes calls.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.state() == State::Ready
+    }
+
+    /// Since when and why it is in its state.
+    #[must_use]
+    pub fn moved(&self) -> Moved {
+        self.last_move().clone()
     }
 
     /// How many calls run on it.
@@ -98,73 +123,122 @@ impl Endpoint {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// A connection succeeded: Starting or Ejected → Ready. Says whether that changed anything.
-    pub(crate) fn accepted(&self) -> bool {
-        self.change(State::Starting, State::Ready) || self.change(State::Ejected, State::Ready)
-    }
-
-    /// A connection failed: Ready → Ejected. Says whether that changed anything.
-    pub(crate) fn refused(&self) -> bool {
-        let ejected = self.change(State::Ready, State::Ejected);
-        if ejected {
-            self.close_idle();
+    /// Moves it on, if the event leads anywhere from its state, and says whether it did. The one place where an
+    /// endpoint's state changes; every change is logged and counted with its cause.
+    pub(crate) fn meet(&self, event: Event, why: impl Display) -> bool {
+        let next = |state: u8| {
+            let to = State::ALL[usize::from(state)].after(event)?;
+            Some(to as u8)
+        };
+        let moved = self
+            .state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        let Ok(from) = moved else { return false };
+        let state = self.state();
+        let why = why.to_string();
+        let function = self.metrics.label();
+        let (endpoint, from) = (self.address.socket, State::ALL[usize::from(from)].name());
+        let fault = match event {
+            Event::Failed(fault) => {
+                self.ejections.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(function, %endpoint, from, why, "endpoint ejected");
+                Some(fault)
+            }
+            _ => {
+                tracing::info!(function, %endpoint, from, why, "endpoint {}", state.name());
+                None
+            }
+        };
+        self.metrics.endpoint_met(event);
+        *self.last_move() = Moved {
+            at: SystemTime::now(),
+            why,
+            fault,
+        };
+        if state != State::Ready {
+            self.idle.close();
         }
-        ejected
+        if state == State::Draining && self.in_flight() == 0 {
+            self.meet(Event::Emptied, "no call runs on it");
+        }
+        true
     }
 
-    /// No longer listed: any state → Gone; its idle connections close.
-    pub(crate) fn gone(&self) {
-        self.state.store(State::Gone as u8, Ordering::Release);
-        self.close_idle();
+    /// It gave an answer: whatever was held against it is forgotten.
+    pub(crate) fn answered(&self) {
+        // Nearly always nothing is, and then nothing is written, so that workers do not take each other's cache line.
+        if self.resets.load(Ordering::Relaxed) > 0 {
+            self.resets.store(0, Ordering::Relaxed);
+        }
+        if self.ejections.load(Ordering::Relaxed) > 0 {
+            self.ejections.store(0, Ordering::Relaxed);
+        }
     }
 
-    fn change(&self, from: State, to: State) -> bool {
-        self.state
-            .compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+    /// A call on it ended without an answer. Says whether that was one too many.
+    pub(crate) fn has_broken_too_often(&self) -> bool {
+        self.resets.fetch_add(1, Ordering::Relaxed) + 1 >= RESETS
+    }
+
+    /// It has shown itself to be our watchdog, so that its readiness can be asked for.
+    pub(crate) fn is_a_watchdog(&self) {
+        self.is_watchdog.store(true, Ordering::Relaxed);
+    }
+
+    /// What to ask it for readiness; `None`: only connect, because a request would run the function of a stock image.
+    pub(crate) fn probe_path(&self) -> Option<&str> {
+        match &self.ready_path {
+            Some(path) => Some(path),
+            None => self
+                .is_watchdog
+                .load(Ordering::Relaxed)
+                .then_some("/_/ready"),
+        }
+    }
+
+    /// How long it is left alone before it is probed: not at all if nobody has ejected it.
+    pub(crate) fn hold(&self) -> Duration {
+        hold(self.ejections.load(Ordering::Relaxed))
+    }
+
+    /// Whether to look after it because a call has heard nothing from it for a while; not more than once a second.
+    pub(crate) fn is_to_be_doubted(&self) -> bool {
+        if !self.is_ready() || self.in_flight() == 0 {
+            return false;
+        }
+        let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = doubted.is_none_or(|at| at.elapsed() >= DOUBT_PAUSE);
+        if is_due {
+            *doubted = Some(Instant::now());
+        }
+        is_due
     }
 
     /// An idle connection of this worker, the one used last.
     pub(crate) fn take_idle(&self, worker: usize) -> Option<Connection> {
-        let mut idle = self.idle(worker);
-        while let Some(Idle { connection, since }) = idle.pop() {
-            if connection.is_ready() && since.elapsed() < IDLE_LIMIT {
-                return Some(connection);
-            }
-        }
-        None
+        self.idle.take(worker)
     }
 
     /// Keeps a connection for this worker's next call.
     pub(crate) fn keep_idle(&self, worker: usize, connection: Connection) {
-        let mut idle = self.idle(worker);
-        // Checked under the lock that `gone` empties the stack under: nothing is kept after that.
-        if self.is_ready() && idle.len() < IDLE_MAX {
-            idle.push(Idle {
-                connection,
-                since: Instant::now(),
-            });
-        }
+        self.idle.keep(worker, connection, || self.is_ready());
     }
 
     /// Closes connections that nobody used for a while.
     pub(crate) fn sweep(&self) {
-        for worker in 0..self.idle.len() {
-            self.idle(worker)
-                .retain(|idle| idle.since.elapsed() < IDLE_LIMIT && !idle.connection.is_closed());
-        }
+        self.idle.sweep();
     }
 
-    fn close_idle(&self) {
-        for worker in 0..self.idle.len() {
-            self.idle(worker).clear();
-        }
+    fn last_move(&self) -> std::sync::MutexGuard<'_, Moved> {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn idle(&self, worker: usize) -> std::sync::MutexGuard<'_, Vec<Idle>> {
-        self.idle[worker]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+/// Doubles with each ejection that no answer came between.
+fn hold(ejections: u32) -> Duration {
+    match ejections {
+        0 => Duration::ZERO,
+        more => (FIRST_HOLD * 2u32.saturating_pow(more.min(16) - 1)).min(LONGEST_HOLD),
     }
 }
 
@@ -188,48 +262,75 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let was_last = self.0.in_flight.fetch_sub(1, Ordering::Relaxed) == 1;
+        if was_last && self.0.state() == State::Draining {
+            self.0.meet(Event::Emptied, "its last call has ended");
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
 
-    fn endpoint() -> Endpoint {
-        Endpoint::new(
-            Address {
-                id: "t".into(),
-                socket: ([127, 0, 0, 1], 1).into(),
-            },
-            1,
-        )
+    fn endpoint() -> Arc<Endpoint> {
+        let address = Address {
+            id: "t".into(),
+            socket: ([127, 0, 0, 1], 1).into(),
+        };
+        let metrics = Metrics::new().function("f");
+        Arc::new(Endpoint::new(address, None, metrics, 1))
     }
 
     #[test]
-    fn lives_from_starting_to_gone() {
+    fn drains_until_its_last_call_has_ended() {
         let endpoint = endpoint();
-        assert_eq!(endpoint.state(), State::Starting);
+        assert!(endpoint.meet(Event::Accepted, "connected"));
+        let leases = [Lease::new(endpoint.clone()), Lease::new(endpoint.clone())];
+        assert_eq!(endpoint.in_flight(), 2);
+        assert!(endpoint.meet(Event::Unlisted, "told to stop"));
+        assert_eq!(endpoint.state(), State::Draining);
+        drop(leases);
+        assert_eq!((endpoint.in_flight(), endpoint.state()), (0, State::Gone));
+        assert_eq!(endpoint.moved().why, "its last call has ended");
         assert!(
-            !endpoint.refused(),
-            "what never took calls cannot be ejected"
+            !endpoint.meet(Event::Accepted, "connected"),
+            "nothing comes back from gone"
         );
-        assert!(endpoint.accepted() && endpoint.is_ready());
-        assert!(!endpoint.accepted(), "ready twice is once");
-        assert!(endpoint.refused());
-        assert_eq!(endpoint.state(), State::Ejected);
-        assert!(endpoint.accepted());
-        endpoint.gone();
-        assert!(!endpoint.accepted(), "nothing comes back from gone");
+    }
+
+    #[test]
+    fn one_without_calls_is_gone_at_once() {
+        let endpoint = endpoint();
+        endpoint.meet(Event::Unlisted, "told to stop");
         assert_eq!(endpoint.state(), State::Gone);
     }
 
     #[test]
-    fn counts_a_call_as_long_as_its_lease_lives() {
-        let endpoint = Arc::new(endpoint());
-        let leases = [Lease::new(endpoint.clone()), Lease::new(endpoint.clone())];
-        assert_eq!(endpoint.in_flight(), 2);
-        drop(leases);
-        assert_eq!(endpoint.in_flight(), 0);
+    fn is_left_alone_for_longer_each_time_until_it_answers() {
+        let endpoint = endpoint();
+        endpoint.meet(Event::Accepted, "connected");
+        let mut holds = Vec::new();
+        for _ in 0..9 {
+            endpoint.meet(Event::Failed(Fault::Reset), "broken");
+            holds.push(endpoint.hold().as_millis());
+            endpoint.meet(Event::Accepted, "connected");
+        }
+        assert_eq!(
+            holds,
+            [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]
+        );
+        endpoint.answered();
+        assert_eq!(endpoint.hold(), Duration::ZERO);
+    }
+
+    #[test]
+    fn breaks_count_only_one_after_the_other() {
+        let endpoint = endpoint();
+        assert!(!endpoint.has_broken_too_often() && !endpoint.has_broken_too_often());
+        endpoint.answered();
+        assert!(!endpoint.has_broken_too_often() && !endpoint.has_broken_too_often());
+        assert!(endpoint.has_broken_too_often());
     }
 }

@@ -18,6 +18,12 @@ pub const MAX_REPLICAS: u64 = 1000;
 /// The port a watchdog listens on unless `skep.port` says otherwise.
 pub const DEFAULT_PORT: u16 = 8080;
 
+/// Where a function answers when it is ready (wire contract §4).
+const READY_PATH: &str = "com.openfaas.ready.http.path";
+
+/// Which calls may be tried again although they may have run.
+const RETRY: &str = "skep.retry";
+
 /// The name of a function: 1 to 63 characters of `A-Z a-z 0-9 - _ .`, never `.` or `..`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FunctionName(Arc<str>);
@@ -145,6 +151,50 @@ impl Limits {
     }
 }
 
+/// How the gateway deals with a function's replicas, as the function's labels say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handling {
+    /// Answers with success when a replica takes calls (`com.openfaas.ready.http.path`).
+    pub ready_path: Option<Arc<str>>,
+    /// Calls that may have run are tried again if their method is idempotent (`skep.retry=idempotent`).
+    pub retries_idempotent: bool,
+}
+
+impl Handling {
+    /// Reads the labels; a broken one is ignored, and `warn` is told its name and why.
+    pub fn read<'a>(
+        label: impl Fn(&str) -> Option<&'a str>,
+        mut warn: impl FnMut(&'static str, String),
+    ) -> Self {
+        let ready_path = label(READY_PATH).and_then(|path| {
+            let is_usable =
+                path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
+            if !is_usable {
+                warn(
+                    READY_PATH,
+                    format!("'{path}' is not a path: write one that begins with /"),
+                );
+            }
+            is_usable.then(|| path.into())
+        });
+        let retries_idempotent = match label(RETRY) {
+            None => false,
+            Some("idempotent") => true,
+            Some(other) => {
+                warn(
+                    RETRY,
+                    format!("'{other}' is not known: the only value is idempotent"),
+                );
+                false
+            }
+        };
+        Self {
+            ready_path,
+            retries_idempotent,
+        }
+    }
+}
+
 /// How many copies of a function there should be and are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Replicas {
@@ -212,6 +262,8 @@ pub struct Deployment {
     pub spec: Spec,
     /// Its own limits.
     pub limits: Limits,
+    /// How its replicas are dealt with.
+    pub handling: Handling,
     /// Wanted, running, on their way.
     pub replicas: Replicas,
     /// The copies that can be dialled.
@@ -221,6 +273,21 @@ pub struct Deployment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_say_how_replicas_are_dealt_with_and_broken_ones_are_named() {
+        let read = |path: &'static str, retry: &'static str| {
+            let mut warned = Vec::new();
+            let label = |name: &str| Some(if name == RETRY { retry } else { path });
+            (Handling::read(label, |name, _| warned.push(name)), warned)
+        };
+        let (handling, warned) = read("/ready", "idempotent");
+        assert_eq!(handling.ready_path.as_deref(), Some("/ready"));
+        assert!(handling.retries_idempotent && warned.is_empty());
+        let (handling, warned) = read("no path", "always");
+        assert_eq!(handling, Handling::default());
+        assert_eq!(warned, [READY_PATH, RETRY]);
+    }
 
     #[test]
     fn names_are_what_a_path_cannot_misread() {

@@ -1,12 +1,14 @@
 //! The story of a call: find the function, wait until it is awake, pick an endpoint, forward.
 
 pub mod balance;
-pub mod connect;
 mod error;
 pub mod forward;
 pub mod headers;
+mod retry;
 pub mod suggest;
 
+use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,16 +17,23 @@ use hyper::client::conn::http1;
 use hyper::header::HeaderValue;
 use hyper::{Request, Response};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use self::connect::{ConnectError, connect};
 pub use self::error::InvokeError;
 use self::forward::Answer;
+use self::retry::{Miss, Outgoing, Word};
+use crate::connect::{ConnectError, connect};
 use crate::discovery::Freshness;
 use crate::endpoint::{Connection, Endpoint, Lease};
-use crate::metrics::{Call, Metrics, Refused};
+use crate::life::{Event, Fault};
+use crate::metrics::{Call, Metrics, Refused, Retried};
 use crate::probe::Prober;
 use crate::reply::{self, Body, Failure};
 use crate::table::{Function, Table};
+use crate::upload::Upload;
+
+/// A call that has heard nothing for so long is reason to look whether the hosts of its function are still there.
+const SILENCE: Duration = Duration::from_millis(250);
 
 /// The limits of a call, where the function sets none of its own.
 #[derive(Clone, Copy, Debug)]
@@ -63,12 +72,11 @@ pub struct Invoker {
     http: http1::Builder,
 }
 
-/// Why one attempt on one endpoint gave no response.
-enum Attempt {
-    /// Nothing of the request was sent: it can go elsewhere.
-    Unsent(Box<Request<Incoming>>, String),
-    /// It may have run.
-    Failed(InvokeError),
+/// A call that an endpoint has answered: the response, and what the call holds until its body has ended.
+struct Taken {
+    response: Response<Incoming>,
+    lease: Lease,
+    connection: Connection,
 }
 
 impl Invoker {
@@ -95,7 +103,12 @@ impl Invoker {
         };
         let mut call = Call::begin(function.metrics.clone());
         match self.deliver(function, request, &call).await {
-            Ok((response, lease, connection, idle)) => {
+            Ok((taken, idle)) => {
+                let Taken {
+                    response,
+                    lease,
+                    connection,
+                } = taken;
                 call.answered(response.status().as_u16());
                 tracing::debug!(function = name, status = response.status().as_u16(), id = ?call_id, "answered");
                 let (mut head, body) = response.into_parts();
@@ -156,19 +169,35 @@ impl Invoker {
         function: Arc<Function>,
         request: Request<Incoming>,
         call: &Call,
-    ) -> Result<(Response<Incoming>, Lease, Connection, Duration), InvokeError> {
+    ) -> Result<(Taken, Duration), InvokeError> {
         let function = self.awake(function).await?;
         let limits = function.deployment.limits;
         let timeout = limits.timeout.unwrap_or(self.shared.limits.timeout);
-        let attempts = tokio::time::timeout(timeout, self.attempts(function, request, call)).await;
-        let (response, lease, connection) =
-            attempts.map_err(|_elapsed| InvokeError::TimedOut(timeout))??;
+        let deadline = Instant::now() + timeout;
+        let mut attempts = pin!(self.attempts(function.clone(), request, call));
+        let early = tokio::time::timeout(timeout.min(SILENCE), &mut attempts).await;
+        let taken = match early {
+            Ok(taken) => taken,
+            Err(_elapsed) => {
+                self.doubt(&function);
+                tokio::time::timeout_at(deadline, attempts)
+                    .await
+                    .map_err(|_elapsed| InvokeError::TimedOut(timeout))?
+            }
+        };
         Ok((
-            response,
-            lease,
-            connection,
+            taken?,
             limits.idle_timeout.unwrap_or(self.shared.limits.idle),
         ))
+    }
+
+    /// A call waits for longer than most: are the hosts of its function still there? Without others there is no choice.
+    fn doubt(&self, function: &Function) {
+        if function.available() > 1 {
+            for endpoint in &function.endpoints {
+                self.shared.prober.doubt(endpoint);
+            }
+        }
     }
 
     /// The function with an endpoint that takes calls, after waiting for a copy that is on its way.
@@ -190,118 +219,202 @@ impl Invoker {
         }
     }
 
-    /// Tries endpoints, each at most once, until one has taken the request.
+    /// Tries endpoints, each at most once, until one has taken the call or it may go nowhere else.
     async fn attempts(
         &self,
         mut function: Arc<Function>,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
         call: &Call,
-    ) -> Result<(Response<Incoming>, Lease, Connection), InvokeError> {
+    ) -> Result<Taken, InvokeError> {
+        let outgoing = Outgoing::new(request);
+        let retries_idempotent = function.deployment.handling.retries_idempotent;
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-        let mut last_cause = String::new();
+        let mut missed: Option<Miss> = None;
         loop {
             let Some(endpoint) = balance::pick(&function.endpoints, &tried) else {
-                // The world may have changed while this snapshot of it was tried.
-                function = self
-                    .newer(&function)
-                    .ok_or(InvokeError::Refused(last_cause.clone()))?;
+                let miss = missed.take();
+                match self.elsewhere(&function, &tried, miss.as_ref()).await {
+                    Some(other) => (function, missed) = (other, miss),
+                    None => return miss.map_or(Err(none_ready(&function)), Miss::into_answer),
+                }
                 continue;
             };
-            if !tried.is_empty() {
-                call.function().retried();
+            if let Some(miss) = missed.take() {
+                if !function.may_try_again() {
+                    return miss.into_answer();
+                }
+                call.function().retried(miss.cause());
             }
             let lease = Lease::new(endpoint.clone());
-            match self.attempt(&function, &lease, request, call).await {
-                Ok((response, connection)) => return Ok((response, lease, connection)),
-                Err(Attempt::Failed(error)) => return Err(error),
-                Err(Attempt::Unsent(unsent, cause)) => {
-                    tried.push(endpoint);
-                    request = *unsent;
-                    last_cause = cause;
-                }
+            let miss = match self.attempt(&function, lease, &outgoing, call).await? {
+                Ok(taken) => return Ok(taken),
+                Err(miss) => miss,
+            };
+            if !outgoing.may_follow(&miss, retries_idempotent) {
+                return miss.into_answer();
             }
+            tried.push(endpoint);
+            missed = Some(miss);
         }
     }
 
-    /// The function as it is now, if that is not how it was.
-    fn newer(&self, function: &Arc<Function>) -> Option<Arc<Function>> {
-        let now = self.shared.table.find(function.deployment.name.as_str())?;
-        (!Arc::ptr_eq(&now, function)).then_some(now)
+    /// The function with an endpoint that was not tried: as it is now, or, where the one that was tried is about to be
+    /// replaced, once the other one is there.
+    async fn elsewhere(
+        &self,
+        function: &Arc<Function>,
+        tried: &[Arc<Endpoint>],
+        miss: Option<&Miss>,
+    ) -> Option<Arc<Function>> {
+        let name = function.deployment.name.as_str();
+        let has_another =
+            |function: &Arc<Function>| balance::pick(&function.endpoints, tried).is_some();
+        let now = self.shared.table.find(name)?;
+        if has_another(&now) || miss.is_none_or(|miss| !miss.is_parting()) {
+            return Some(now).filter(has_another);
+        }
+        let patience = self.shared.limits.patience;
+        let later = self.shared.table.ready(name, patience).await;
+        later.filter(has_another)
     }
 
     /// One endpoint: on a connection that lies ready, else on a new one.
+    ///
+    /// # Errors
+    /// The caller's own: what no other endpoint could mend.
     async fn attempt(
         &self,
         function: &Function,
-        lease: &Lease,
-        mut request: Request<Incoming>,
+        lease: Lease,
+        outgoing: &Outgoing,
         call: &Call,
-    ) -> Result<(Response<Incoming>, Connection), Attempt> {
-        if let Some(connection) = lease.endpoint().take_idle(self.worker) {
+    ) -> Result<Result<Taken, Miss>, InvokeError> {
+        let endpoint = lease.endpoint().clone();
+        let mut request = outgoing.request();
+        if let Some(connection) = endpoint.take_idle(self.worker) {
             match send(connection, request).await {
                 // The other side had closed it; a new one will do.
-                Err(Attempt::Unsent(unsent, _)) => request = *unsent,
-                done => return done,
+                Sent::Unsent(unsent, _) => request = *unsent,
+                sent => return self.judge(function, lease, sent),
             }
-            call.function().retried();
+            call.function().retried(Retried::Closed);
         }
-        let to = lease.endpoint().address().socket;
+        let to = endpoint.address().socket;
         match connect(&self.http, to, self.shared.limits.connect).await {
-            Ok(connection) => send(connection, request).await,
-            Err(error) => {
-                self.refused(function, lease.endpoint(), &error, call);
-                Err(Attempt::Unsent(Box::new(request), error.to_string()))
+            Ok(connection) => {
+                let sent = send(connection, request).await;
+                self.judge(function, lease, sent)
             }
+            Err(error) => {
+                call.function().connect_failed();
+                self.unconnected(function, &endpoint, &error);
+                Ok(Err(Miss::Unconnected(error.to_string())))
+            }
+        }
+    }
+
+    /// What became of a request that had a connection, and what that says of the endpoint.
+    fn judge(
+        &self,
+        function: &Function,
+        lease: Lease,
+        sent: Sent,
+    ) -> Result<Result<Taken, Miss>, InvokeError> {
+        let endpoint = lease.endpoint();
+        match sent {
+            Sent::Answered(response, connection) => {
+                let word = retry::word(&response);
+                match word {
+                    None => endpoint.answered(),
+                    Some(word) => {
+                        endpoint.is_a_watchdog();
+                        if word == Word::Draining {
+                            self.eject(endpoint, Fault::Draining, "its watchdog says so");
+                        }
+                    }
+                }
+                let taken = Taken {
+                    response,
+                    lease,
+                    connection,
+                };
+                Ok(match word {
+                    None => Ok(taken),
+                    Some(word) => Err(Miss::Declined(word, Box::new(taken))),
+                })
+            }
+            Sent::Unsent(_, cause) => Ok(Err(Miss::Unconnected(cause))),
+            Sent::Broken(error) => {
+                // One that breaks with every call is better than none.
+                if endpoint.has_broken_too_often() && function.available() > 1 {
+                    self.eject(endpoint, Fault::Reset, &error);
+                }
+                Ok(Err(Miss::Broken(error)))
+            }
+            Sent::CallerFailed(error) => Err(error),
         }
     }
 
     /// No connection to this endpoint: unless it is our own fault, no further call goes there until the prober got through.
-    fn refused(
-        &self,
-        function: &Function,
-        endpoint: &Arc<Endpoint>,
-        error: &ConnectError,
-        call: &Call,
-    ) {
-        call.function().connect_failed();
+    fn unconnected(&self, function: &Function, endpoint: &Arc<Endpoint>, error: &ConnectError) {
         self.shared.nudge.notify_one();
-        let ejects = match error {
-            ConnectError::Ours(..) => false,
-            ConnectError::Refused(..) => true,
+        match error {
+            ConnectError::Ours(..) => {}
+            ConnectError::Refused(..) => self.eject(endpoint, Fault::Refused, error),
             // Silence may be too much work. Without it there would be nobody at all.
-            ConnectError::Silent(..) => function.available() > 1,
-        };
-        if ejects && endpoint.refused() {
-            tracing::warn!(endpoint = %endpoint.address().socket, cause = %error, "endpoint ejected");
+            ConnectError::Silent(..) if function.available() > 1 => {
+                self.eject(endpoint, Fault::Silent, error);
+            }
+            ConnectError::Silent(..) => {}
+        }
+    }
+
+    fn eject(&self, endpoint: &Arc<Endpoint>, fault: Fault, why: impl fmt::Display) {
+        if endpoint.meet(Event::Failed(fault), why) {
+            self.shared.nudge.notify_one();
             self.shared.prober.watch(endpoint.clone());
         }
     }
 }
 
-async fn send(
-    mut connection: Connection,
-    request: Request<Incoming>,
-) -> Result<(Response<Incoming>, Connection), Attempt> {
+/// Nobody was tried and nobody is left: all endpoints left between two looks at the table.
+fn none_ready(function: &Function) -> InvokeError {
+    InvokeError::NoneReady(function.endpoints.len())
+}
+
+/// What became of a request on a connection.
+enum Sent {
+    /// There is a response.
+    Answered(Response<Incoming>, Connection),
+    /// Nothing of it was sent: the connection was closed.
+    Unsent(Box<Request<Upload>>, String),
+    /// It may have run.
+    Broken(InvokeError),
+    /// The caller's body did not come to its end.
+    CallerFailed(InvokeError),
+}
+
+async fn send(mut connection: Connection, request: Request<Upload>) -> Sent {
     match connection.try_send_request(request).await {
         Ok(response) if response.status().is_informational() => {
-            Err(Attempt::Failed(InvokeError::Broken(format!(
+            Sent::Broken(InvokeError::Broken(format!(
                 "it answered {} to a request that asked for no upgrade",
                 response.status()
-            ))))
+            )))
         }
-        Ok(response) => Ok((response, connection)),
-        Err(mut error) => Err(match error.take_message() {
-            Some(unsent) => Attempt::Unsent(Box::new(unsent), error.error().to_string()),
-            None => Attempt::Failed(classify(error.error())),
-        }),
+        Ok(response) => Sent::Answered(response, connection),
+        Err(mut error) => match error.take_message() {
+            Some(unsent) => Sent::Unsent(Box::new(unsent), error.error().to_string()),
+            None if error.error().is_user() => {
+                Sent::CallerFailed(InvokeError::BadBody(causes(error.error())))
+            }
+            None => Sent::Broken(classify(error.error())),
+        },
     }
 }
 
 /// Whose fault it is that a connection carried a request and no response.
 fn classify(error: &hyper::Error) -> InvokeError {
-    if error.is_user() {
-        return InvokeError::BadBody(causes(error));
-    }
     if error.is_parse() {
         return InvokeError::Broken(format!("what it sent is not HTTP ({})", causes(error)));
     }

@@ -8,14 +8,17 @@
 pub mod api;
 pub mod app;
 pub mod auth;
+pub mod budget;
 pub mod cli;
 pub mod config;
+pub mod connect;
 pub mod discovery;
 pub mod duration;
 pub mod edge;
 pub mod endpoint;
 pub mod function;
 pub mod invoke;
+pub mod life;
 pub mod metrics;
 pub mod probe;
 pub mod quantity;
@@ -23,6 +26,7 @@ pub mod reply;
 pub mod router;
 pub mod server;
 pub mod table;
+pub mod upload;
 
 /// This release.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

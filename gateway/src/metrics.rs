@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-pub use self::function::{Call, FunctionMetrics};
+pub use self::function::{Call, FunctionMetrics, Retried};
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
@@ -53,7 +53,13 @@ pub const TABLE: &[(&str, &str, &str, &str)] = &[
         "skep_endpoints",
         "gauge",
         "function_name, state",
-        "endpoints by state: starting, ready, ejected",
+        "endpoints by state: starting, ready, ejected, draining",
+    ),
+    (
+        "skep_endpoint_events_total",
+        "counter",
+        "function_name, event",
+        "what moved endpoints on: accepted, refused, silent, reset, draining, unlisted, emptied",
     ),
     (
         "skep_connect_failures_total",
@@ -64,8 +70,14 @@ pub const TABLE: &[(&str, &str, &str, &str)] = &[
     (
         "skep_retries_total",
         "counter",
+        "function_name, cause",
+        "calls tried again on another connection or endpoint: closed, unconnected, draining, busy, broken",
+    ),
+    (
+        "skep_retry_budget",
+        "gauge",
         "function_name",
-        "calls tried again on another connection or endpoint",
+        "how many calls may be tried again now",
     ),
     (
         "skep_broken_answers_total",
@@ -91,6 +103,12 @@ pub const TABLE: &[(&str, &str, &str, &str)] = &[
         "histogram",
         "",
         "seconds that a listing took",
+    ),
+    (
+        "skep_discovery_lag_seconds",
+        "histogram",
+        "",
+        "seconds from the hint of a change to the table that has it",
     ),
     (
         "skep_discovery_age_seconds",
@@ -121,9 +139,11 @@ pub struct Metrics {
     service_count: GaugeVec,
     in_flight: GaugeVec,
     endpoints: GaugeVec,
+    budget: GaugeVec,
     table_size: Gauge,
     listings: [IntCounter; 2],
     listing_seconds: Histogram,
+    lag: Histogram,
     age: Gauge,
     // The gauges above are filled at each scrape; two scrapes at once would mix their fillings.
     scrape: Mutex<()>,
@@ -135,6 +155,7 @@ struct PerFunction {
     started: IntCounterVec,
     connect_failures: IntCounterVec,
     retries: IntCounterVec,
+    endpoint_events: IntCounterVec,
     broken: IntCounterVec,
 }
 
@@ -144,6 +165,8 @@ pub struct Observed<'a> {
     pub metrics: &'a FunctionMetrics,
     /// Replicas asked for.
     pub desired: u64,
+    /// How many of its calls may be tried again.
+    pub budget: f64,
     /// How many endpoints are in each state, by the state's name.
     pub endpoints: Vec<(&'static str, usize)>,
 }
@@ -178,6 +201,7 @@ impl Metrics {
                 started: make.counter_vec("gateway_function_invocation_started"),
                 connect_failures: make.counter_vec("skep_connect_failures_total"),
                 retries: make.counter_vec("skep_retries_total"),
+                endpoint_events: make.counter_vec("skep_endpoint_events_total"),
                 broken: make.counter_vec("skep_broken_answers_total"),
             }),
             functions: Mutex::default(),
@@ -186,12 +210,16 @@ impl Metrics {
             service_count: make.gauge_vec("gateway_service_count"),
             in_flight: make.gauge_vec("skep_in_flight"),
             endpoints: make.gauge_vec("skep_endpoints"),
+            budget: make.gauge_vec("skep_retry_budget"),
             table_size: make
                 .gauge_vec("skep_functions")
                 .with_label_values::<&str>(&[]),
             listings: ["ok", "error"].map(|result| listings.with_label_values(&[result])),
             listing_seconds: make
                 .histogram_vec("skep_discovery_seconds")
+                .with_label_values::<&str>(&[]),
+            lag: make
+                .histogram_vec("skep_discovery_lag_seconds")
                 .with_label_values::<&str>(&[]),
             age: make
                 .gauge_vec("skep_discovery_age_seconds")
@@ -228,6 +256,11 @@ impl Metrics {
         self.listing_seconds.observe(took.as_secs_f64());
     }
 
+    /// A change that was hinted at so long ago is in the table.
+    pub fn published_after(&self, lag: Duration) {
+        self.lag.observe(lag.as_secs_f64());
+    }
+
     /// Everything, in Prometheus' text format.
     pub fn render<'a>(
         &self,
@@ -235,7 +268,13 @@ impl Metrics {
         age: Option<Duration>,
     ) -> Vec<u8> {
         let _one_at_a_time = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
-        for gauges in [&self.service_count, &self.in_flight, &self.endpoints] {
+        let filled = [
+            &self.service_count,
+            &self.in_flight,
+            &self.endpoints,
+            &self.budget,
+        ];
+        for gauges in filled {
             gauges.reset();
         }
         let mut count = 0.0;
@@ -255,6 +294,7 @@ impl Metrics {
             self.in_flight
                 .with_label_values(&[label])
                 .set(function.metrics.in_flight() as f64);
+            self.budget.with_label_values(&[label]).set(function.budget);
             for (state, number) in function.endpoints {
                 #[expect(
                     clippy::cast_precision_loss,

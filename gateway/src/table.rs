@@ -9,8 +9,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use crate::endpoint::{Endpoint, State};
+use crate::budget::Budget;
+use crate::endpoint::Endpoint;
 use crate::function::{Deployment, FunctionName};
+use crate::life::{Event, State};
 use crate::metrics::{FunctionMetrics, Metrics};
 
 /// Everything that a provider knows, at one moment.
@@ -30,8 +32,12 @@ pub struct Function {
     pub deployment: Deployment,
     /// Where it can be called. An endpoint keeps its state from one snapshot to the next.
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// Endpoints that are listed no longer and still have calls to finish.
+    pub leaving: Vec<Arc<Endpoint>>,
     /// Its metrics, bound.
     pub metrics: Arc<FunctionMetrics>,
+    /// How many of its calls may be tried again.
+    pub budget: Arc<Budget>,
 }
 
 impl Function {
@@ -41,12 +47,37 @@ impl Function {
         self.endpoints.iter().any(|endpoint| endpoint.is_ready())
     }
 
-    /// Whether it makes sense to wait: fewer copies run than should, or one is listed that nobody has spoken to yet.
+    /// Whether it makes sense to wait: fewer copies run than should, or one is listed that nobody has spoken to yet, or
+    /// that says that it is about to end, which is how the coming of another one shows first.
     #[must_use]
     pub fn is_coming(&self) -> bool {
         let replicas = self.deployment.replicas;
-        let is_new = |endpoint: &Arc<Endpoint>| endpoint.state() == State::Starting;
-        replicas.running < replicas.desired || self.endpoints.iter().any(is_new)
+        replicas.running < replicas.desired
+            || self
+                .endpoints
+                .iter()
+                .any(|endpoint| endpoint.state() == State::Starting || endpoint.says_it_is_ending())
+    }
+
+    /// Its endpoints, with those that are leaving.
+    pub fn all_endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        let leaving = self.leaving.iter();
+        self.endpoints
+            .iter()
+            .chain(leaving.filter(|endpoint| endpoint.state() != State::Gone))
+    }
+
+    /// Takes one retry out of its budget, if there is one left.
+    #[must_use]
+    pub fn may_try_again(&self) -> bool {
+        self.budget.spend(self.metrics.started())
+    }
+
+    /// Whether it remembers endpoints that are gone.
+    fn is_to_be_tidied(&self) -> bool {
+        self.leaving
+            .iter()
+            .any(|endpoint| endpoint.state() == State::Gone)
     }
 
     /// How many endpoints take calls.
@@ -212,7 +243,9 @@ impl TableWriter {
                 .find(name.as_str())
                 .filter(|known| known.deployment.name == name);
             let function = match known {
-                Some(known) if known.deployment == deployment => known.clone(),
+                Some(known) if known.deployment == deployment && !known.is_to_be_tidied() => {
+                    known.clone()
+                }
                 _ => Arc::new(self.function(deployment, known, &mut fresh)),
             };
             if let Some(short) = &function.deployment.short_name {
@@ -236,6 +269,7 @@ impl TableWriter {
         known: Option<&Arc<Function>>,
         fresh: &mut Vec<Arc<Endpoint>>,
     ) -> Function {
+        let metrics = self.metrics.function(deployment.name.as_str());
         let carried = known
             .map(|known| known.endpoints.as_slice())
             .unwrap_or_default();
@@ -246,16 +280,22 @@ impl TableWriter {
             {
                 return same.clone();
             }
-            let endpoint = Arc::new(Endpoint::new(address.clone(), self.workers));
+            let ready_path = deployment.handling.ready_path.clone();
+            let endpoint =
+                Endpoint::new(address.clone(), ready_path, metrics.clone(), self.workers);
+            let endpoint = Arc::new(endpoint);
             fresh.push(endpoint.clone());
             endpoint
         });
-        let endpoints = endpoints.collect();
-        let metrics = self.metrics.function(deployment.name.as_str());
+        let endpoints: Vec<_> = endpoints.collect();
+        let leaving = known.into_iter().flat_map(|known| known.all_endpoints());
+        let leaving = leaving.filter(|old| !endpoints.iter().any(|one| Arc::ptr_eq(one, old)));
         Function {
-            deployment,
+            leaving: leaving.cloned().collect(),
             endpoints,
             metrics,
+            budget: known.map(|known| known.budget.clone()).unwrap_or_default(),
+            deployment,
         }
     }
 }
@@ -289,8 +329,7 @@ fn retire(old: &Snapshot, new: &Snapshot) {
             let still = kept
                 .is_some_and(|kept| kept.endpoints.iter().any(|one| Arc::ptr_eq(one, endpoint)));
             if !still {
-                tracing::info!(function = %function.deployment.name, endpoint = %endpoint.address().socket, "endpoint gone");
-                endpoint.gone();
+                endpoint.meet(Event::Unlisted, "no longer listed: told to stop, or dead");
             }
         }
     }
@@ -299,7 +338,7 @@ fn retire(old: &Snapshot, new: &Snapshot) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::function::{Address, Limits, Replicas, Spec};
+    use crate::function::{Address, Handling, Limits, Replicas, Spec};
 
     fn deployment(name: &str, short: Option<&str>, ports: &[u16]) -> Deployment {
         Deployment {
@@ -307,6 +346,7 @@ mod tests {
             short_name: short.map(|short| FunctionName::new(short).unwrap()),
             spec: Spec::default(),
             limits: Limits::default(),
+            handling: Handling::default(),
             replicas: Replicas {
                 desired: 1,
                 running: 1,
@@ -343,7 +383,7 @@ mod tests {
         let (table, mut writer) = table();
         let fresh = publish(&mut writer, vec![deployment("echo", None, &[1, 2])]);
         assert_eq!(fresh.len(), 2);
-        fresh[0].accepted();
+        fresh[0].meet(Event::Accepted, "connected");
         let fresh_again = publish(&mut writer, vec![deployment("echo", None, &[1, 3])]);
         assert_eq!(fresh_again.len(), 1, "only port 3 is new");
         let echo = table.find("echo").unwrap();
@@ -411,7 +451,7 @@ mod tests {
 
         let opener = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            fresh[0].accepted();
+            fresh[0].meet(Event::Accepted, "connected");
             table.touch();
         };
         let (echo, ()) = tokio::join!(table.ready("echo", Duration::from_secs(5)), opener);

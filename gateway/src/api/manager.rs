@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::Pages;
 use super::fields::Fields;
-use super::types::{FunctionStatus, Info};
+use super::types::{Description, FunctionStatus, Info};
 use super::wanted::Home;
 use crate::auth::{self, Denied, Gate};
 use crate::discovery::operate::{Doing, Failed, Operator, Trouble};
@@ -197,7 +197,7 @@ impl Manager {
         };
         Ok(reply::json(
             StatusCode::OK,
-            &FunctionStatus::of(&function, &self.pages.namespace),
+            &Description::of(&function, &self.pages.namespace),
         ))
     }
 

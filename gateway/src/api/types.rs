@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Orchestration;
+use crate::endpoint::Endpoint;
 use crate::function::Resources;
 use crate::table::Function;
 
@@ -66,6 +67,55 @@ impl<'a> FunctionStatus<'a> {
             replicas: deployment.replicas.desired,
             available_replicas: function.available() as u64,
             created_at: spec.created_at.as_deref().unwrap_or(NO_TIME),
+        }
+    }
+}
+
+/// One function by itself: what the list says of it, and its endpoints, which no client of the contract looks for.
+#[derive(Serialize)]
+pub struct Description<'a> {
+    #[serde(flatten)]
+    status: FunctionStatus<'a>,
+    endpoints: Vec<EndpointStatus<'a>>,
+}
+
+/// Where a function can be called, and how that place is.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EndpointStatus<'a> {
+    /// The task, or the local process.
+    id: &'a str,
+    address: std::net::SocketAddr,
+    state: &'static str,
+    since: String,
+    why: String,
+    in_flight: usize,
+}
+
+impl<'a> Description<'a> {
+    /// A function of this namespace, with the state of its endpoints.
+    #[must_use]
+    pub fn of(function: &'a Function, namespace: &'a str) -> Self {
+        Self {
+            status: FunctionStatus::of(function, namespace),
+            endpoints: function
+                .all_endpoints()
+                .map(|one| EndpointStatus::of(one))
+                .collect(),
+        }
+    }
+}
+
+impl<'a> EndpointStatus<'a> {
+    fn of(endpoint: &'a Endpoint) -> Self {
+        let moved = endpoint.moved();
+        Self {
+            id: &endpoint.address().id,
+            address: endpoint.address().socket,
+            state: endpoint.state().name(),
+            since: humantime::format_rfc3339_millis(moved.at).to_string(),
+            why: moved.why,
+            in_flight: endpoint.in_flight(),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::fields::Fields;
 use crate::discovery::operate::{
     Amounts, PIDS, RegistryLogin, SCALE_MAX, SCALE_MIN, Wanted, is_reserved,
 };
-use crate::function::{FunctionName, Limits, MAX_REPLICAS, Resources, SecretName, Spec};
+use crate::function::{FunctionName, Handling, Limits, MAX_REPLICAS, Resources, SecretName, Spec};
 use crate::quantity;
 use crate::router::without_namespace;
 
@@ -267,10 +267,10 @@ fn check_labels(fields: &mut Fields, name: Option<&FunctionName>, spec: &Spec) {
         fields.mistake("labels.skep.enable", "would make it no function");
     }
     let mut wrong = Vec::new();
-    Limits::read(
-        |label| spec.labels.get(label).map(String::as_str),
-        |label, why| wrong.push((label, why)),
-    );
+    let mut note = |label: &'static str, why: String| wrong.push((label, why));
+    let written = |label: &str| spec.labels.get(label).map(String::as_str);
+    Limits::read(written, &mut note);
+    Handling::read(written, &mut note);
     let number = |label: &str| spec.labels.get(label).map(|text| text.parse::<u64>());
     for (label, most) in [
         ("skep.port", 65_535),

@@ -256,6 +256,7 @@ impl Running {
             short_name: None,
             spec: self.function.spec.clone(),
             limits: self.function.limits,
+            handling: self.function.handling.clone(),
             replicas,
             addresses,
         };

@@ -37,8 +37,8 @@ impl InvokeError {
         match self {
             Self::BadBody(_) => StatusCode::BAD_REQUEST,
             Self::Unknown(_) | Self::Elsewhere(_) => StatusCode::NOT_FOUND,
-            Self::Refused(_) | Self::Broken(_) => StatusCode::BAD_GATEWAY,
-            Self::NothingListed(_) | Self::NoReplica(_) | Self::NoneReady(_) => {
+            Self::Broken(_) => StatusCode::BAD_GATEWAY,
+            Self::Refused(_) | Self::NothingListed(_) | Self::NoReplica(_) | Self::NoneReady(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
@@ -88,7 +88,7 @@ impl InvokeError {
     pub(super) fn retry_after(&self) -> Option<u32> {
         matches!(
             self,
-            Self::NothingListed(_) | Self::NoReplica(1..) | Self::NoneReady(_)
+            Self::Refused(_) | Self::NothingListed(_) | Self::NoReplica(1..) | Self::NoneReady(_)
         )
         .then_some(1)
     }
@@ -126,7 +126,7 @@ mod tests {
             (InvokeError::NoReplica(0), 503, "docker service scale ech=1"),
             (InvokeError::NoReplica(2), 503, "docker service ps"),
             (InvokeError::NoneReady(2), 503, "skep.port"),
-            (InvokeError::Refused("x".into()), 502, "no replica accepted"),
+            (InvokeError::Refused("x".into()), 503, "no replica accepted"),
             (InvokeError::Broken("x".into()), 502, "no proper answer"),
             (
                 InvokeError::TimedOut(limit),

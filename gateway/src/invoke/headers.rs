@@ -8,10 +8,8 @@ use hyper::header::{
     TRANSFER_ENCODING, UPGRADE,
 };
 
+use super::retry::{NOT_ACCEPTED, WATCHDOG};
 use crate::reply::{CALL_ID, START_TIME};
-
-/// A watchdog's word to its gateway that a call was not taken; nobody else's business (docs/decisions).
-const NOT_ACCEPTED: HeaderName = HeaderName::from_static("x-skep-not-accepted");
 
 const FORWARDED_PREFIX: &str = "x-forwarded-";
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -78,8 +76,10 @@ pub fn inbound(headers: &mut HeaderMap) {
     if found.trailer {
         declare_harmless_trailers(headers);
     }
+    // What the watchdog and the gateway have to say to each other is nobody else's business.
     if found.pretence {
         headers.remove(NOT_ACCEPTED);
+        headers.remove(WATCHDOG);
     }
 }
 
@@ -169,7 +169,7 @@ fn pretends(name: &HeaderName) -> bool {
         || name.contains('_')
         || matches!(
             name,
-            "forwarded" | "x-real-ip" | "proxy" | "x-skep-not-accepted"
+            "forwarded" | "x-real-ip" | "proxy" | "x-skep-not-accepted" | "x-skep-watchdog"
         )
 }
 

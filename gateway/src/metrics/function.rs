@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use prometheus::{Histogram, IntCounter};
 
 use super::PerFunction;
+use crate::life::Event;
 
 /// The status under which a call is counted whose caller went away before there was an answer (nginx's number for it).
 const CLIENT_GONE: u16 = 499;
@@ -15,13 +16,47 @@ const CLIENT_GONE: u16 = 499;
 /// The code that stands for all that HTTP does not know.
 const OTHER_CODE: u16 = 999;
 
+/// Why a call is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retried {
+    /// A kept connection was closed before it took the request.
+    Closed,
+    /// No connection could be made.
+    Unconnected,
+    /// The watchdog is about to end and did not take it.
+    Draining,
+    /// The watchdog has as many calls as it may have and did not take it.
+    Busy,
+    /// It got no answer; its method is idempotent and the function allows it.
+    Broken,
+}
+
+impl Retried {
+    const ALL: [Self; 5] = [
+        Self::Closed,
+        Self::Unconnected,
+        Self::Draining,
+        Self::Busy,
+        Self::Broken,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Unconnected => "unconnected",
+            Self::Draining => "draining",
+            Self::Busy => "busy",
+            Self::Broken => "broken",
+        }
+    }
+}
+
 /// One function's handles, bound once so that a call looks no label up.
 pub struct FunctionMetrics {
     label: String,
     vecs: Arc<PerFunction>,
     started: IntCounter,
     connect_failures: IntCounter,
-    retries: IntCounter,
     broken: IntCounter,
     // One entry for each status seen so far: few, read on every call, extended rarely.
     outcomes: ArcSwap<Vec<Outcome>>,
@@ -42,7 +77,6 @@ impl FunctionMetrics {
         Self {
             started: vecs.started.with_label_values(&labels),
             connect_failures: vecs.connect_failures.with_label_values(&labels),
-            retries: vecs.retries.with_label_values(&labels),
             broken: vecs.broken.with_label_values(&labels),
             outcomes: ArcSwap::default(),
             ended: AtomicU64::new(0),
@@ -75,9 +109,26 @@ impl FunctionMetrics {
         self.connect_failures.inc();
     }
 
-    /// A call is tried on another connection.
-    pub fn retried(&self) {
-        self.retries.inc();
+    /// How many calls have begun.
+    #[must_use]
+    pub fn started(&self) -> u64 {
+        self.started.get()
+    }
+
+    /// A call is tried again, on another connection or endpoint.
+    pub fn retried(&self, cause: Retried) {
+        self.vecs
+            .retries
+            .with_label_values(&[self.label.as_str(), cause.name()])
+            .inc();
+    }
+
+    /// Something moved one of its endpoints on.
+    pub fn endpoint_met(&self, event: Event) {
+        self.vecs
+            .endpoint_events
+            .with_label_values(&[self.label.as_str(), event.name()])
+            .inc();
     }
 
     /// An answer broke off.
@@ -132,10 +183,17 @@ impl Drop for FunctionMetrics {
         for vec in [
             &self.vecs.started,
             &self.vecs.connect_failures,
-            &self.vecs.retries,
             &self.vecs.broken,
         ] {
             let _ = vec.remove_label_values(&label);
+        }
+        for cause in Retried::ALL {
+            let labels = [self.label.as_str(), cause.name()];
+            let _ = self.vecs.retries.remove_label_values(&labels);
+        }
+        for event in Event::ALL {
+            let labels = [self.label.as_str(), event.name()];
+            let _ = self.vecs.endpoint_events.remove_label_values(&labels);
         }
         for outcome in self.outcomes.load().iter() {
             let code = outcome.code.to_string();

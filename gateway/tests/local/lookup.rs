@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use skep::function::{Deployment, FunctionName, Limits, Replicas, Spec};
+use skep::function::{Deployment, FunctionName, Handling, Limits, Replicas, Spec};
 use skep::metrics::Metrics;
 use skep::table::{Listing, Table, TableWriter};
 
@@ -15,6 +15,7 @@ fn deployment(name: &str) -> Deployment {
         short_name: None,
         spec: Spec::default(),
         limits: Limits::default(),
+        handling: Handling::default(),
         replicas: Replicas::default(),
         addresses: Vec::new(),
     }

@@ -17,6 +17,7 @@ mod lookup;
 mod management;
 mod metrics;
 mod processes;
+mod retries;
 mod samples;
 mod soak;
 mod structure;

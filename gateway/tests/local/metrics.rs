@@ -170,7 +170,18 @@ fn functions_are_listed_and_described_as_clients_expect() {
         .map(|function| function["name"].as_str().unwrap())
         .collect();
     assert_eq!(names, ["cat", "env"]);
-    let cat = get(gateway.address, "/system/function/cat.openfaas-fn").json();
+    let mut cat = get(gateway.address, "/system/function/cat.openfaas-fn").json();
+    let endpoints = cat.as_object_mut().unwrap().remove("endpoints").unwrap();
+    let endpoints = endpoints.as_array().unwrap();
+    assert_eq!(endpoints.len(), 2);
+    for endpoint in endpoints {
+        assert_eq!(
+            (&endpoint["state"], &endpoint["inFlight"]),
+            (&"ready".into(), &0.into())
+        );
+        let why = endpoint["why"].as_str().unwrap();
+        assert!(why.starts_with("reached after"), "{why}");
+    }
     assert_eq!(cat, list[0], "one function has one description");
     let expected = serde_json::json!({
         "name": "cat", "image": "skep/cat", "namespace": "openfaas-fn", "envProcess": "cat", "envVars": {"A": "b"},

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use self::file::{EnvironmentFile, FunctionPart, ResourcePart, Scalar, StackFile, substitute};
 use crate::discovery::operate::SCALE_MIN;
-use crate::function::{FunctionName, Limits, Resources, Spec};
+use crate::function::{FunctionName, Handling, Limits, Resources, Spec};
 
 /// Names a server that already runs, instead of a command.
 const UPSTREAM: &str = "skep.upstream";
@@ -37,6 +37,8 @@ pub struct StackFunction {
     pub spec: Spec,
     /// Its own limits.
     pub limits: Limits,
+    /// How its replicas are dealt with.
+    pub handling: Handling,
 }
 
 /// How a function is run.
@@ -166,12 +168,13 @@ fn function(
             env("PATH").as_deref(),
         )?,
     };
-    let limits = Limits::read(
-        |label| labels.get(label).map(String::as_str),
-        |label, why| {
-            tracing::warn!(function = %name, label, "label ignored: {why}");
-        },
-    );
+    let warn = |label: &'static str, why: String| {
+        tracing::warn!(function = %name, label, "label ignored: {why}");
+    };
+    let limits = Limits::read(|label| labels.get(label).map(String::as_str), warn);
+    // The contract has the path of readiness among the annotations.
+    let either = |name: &str| labels.get(name).or_else(|| annotations.get(name));
+    let handling = Handling::read(|name| either(name).map(String::as_str), warn);
     let spec = Spec {
         image: part.image,
         env_process,
@@ -185,7 +188,13 @@ fn function(
         read_only: part.readonly_root_filesystem,
         created_at: None,
     };
-    Ok((name, Ok(StackFunction { run, spec, limits })))
+    let function = StackFunction {
+        run,
+        spec,
+        limits,
+        handling,
+    };
+    Ok((name, Ok(function)))
 }
 
 fn command(

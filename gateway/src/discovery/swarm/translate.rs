@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::model::{Amounts, ContainerSpec, Network, SecretRef, Service, Task};
 use crate::discovery::operate::{ANNOTATION, ASKED, OWN_LABELS};
 use crate::function::{
-    Address, DEFAULT_PORT, Deployment, FunctionName, Limits, Replicas, Resources, Spec,
+    Address, DEFAULT_PORT, Deployment, FunctionName, Handling, Limits, Replicas, Resources, Spec,
 };
 use crate::quantity;
 use crate::table::Listing;
@@ -235,7 +235,13 @@ impl Service {
         let mut warn =
             |label: &'static str, why| warnings.push((self.spec.name.clone(), label, why));
         let port = self.port(&mut warn);
-        let limits = Limits::read(|label| self.label(label), warn);
+        let limits = Limits::read(|label| self.label(label), &mut warn);
+        // The contract has the path of readiness among the annotations.
+        let either = |name: &str| {
+            self.label(name)
+                .or_else(|| self.label(&format!("{ANNOTATION}{name}")))
+        };
+        let handling = Handling::read(either, warn);
         let dialable = tasks.iter().filter(|task| {
             task.is_running()
                 || task.is_wanted() && task.is_starting() && (place.is_started)(&task.id)
@@ -261,6 +267,7 @@ impl Service {
             name,
             spec: self.spec(),
             limits,
+            handling,
             replicas: Replicas {
                 desired,
                 running,

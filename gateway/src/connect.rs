@@ -8,10 +8,18 @@ use std::time::Duration;
 use hyper::client::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
 use rustix::io::Errno;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use crate::duration;
 use crate::endpoint::Connection;
+
+/// How long the other side's host may leave what was sent unacknowledged before the connection counts as broken: a host
+/// that is gone without a word would keep its calls until their own limit.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
+/// The same for a connection on which nothing is sent: after so long the host is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(5);
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why a connection could not be made.
 #[derive(Debug)]
@@ -45,20 +53,35 @@ pub async fn connect(
     to: SocketAddr,
     limit: Duration,
 ) -> Result<Connection, ConnectError> {
-    let stream = match tokio::time::timeout(limit, TcpStream::connect(to)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) if is_ours(&error) => return Err(ConnectError::Ours(to, error)),
-        Ok(Err(error)) => return Err(ConnectError::Refused(to, error.to_string())),
-        Err(_elapsed) => return Err(ConnectError::Silent(to, limit)),
-    };
-    // A failure costs latency only.
-    let _ = stream.set_nodelay(true);
+    let stream = reach(to, limit).await?;
     let shaken = http.handshake(TokioIo::new(stream)).await;
     let (connection, driver) =
         shaken.map_err(|error| ConnectError::Refused(to, error.to_string()))?;
     // The driver's errors reach the call through its response.
     tokio::spawn(async { driver.await.unwrap_or_default() });
     Ok(connection)
+}
+
+/// A bare connection within a limit.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub async fn reach(to: SocketAddr, limit: Duration) -> Result<TcpStream, ConnectError> {
+    let stream = match tokio::time::timeout(limit, TcpStream::connect(to)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) if is_ours(&error) => return Err(ConnectError::Ours(to, error)),
+        Ok(Err(error)) => return Err(ConnectError::Refused(to, error.to_string())),
+        Err(_elapsed) => return Err(ConnectError::Silent(to, limit)),
+    };
+    // Failures of these cost latency only, or the early notice of a host that is gone.
+    let _ = stream.set_nodelay(true);
+    let socket = SockRef::from(&stream);
+    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    let asking = TcpKeepalive::new()
+        .with_time(SILENCE)
+        .with_interval(ASK_AGAIN);
+    let _ = socket.set_tcp_keepalive(&asking);
+    Ok(stream)
 }
 
 /// No descriptors, no ports, no memory.

@@ -1,0 +1,190 @@
+//! A call that an endpoint did not take, or took in vain: what is known of it, and whether it may go elsewhere.
+
+use hyper::body::Incoming;
+use hyper::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::{InvokeError, Taken};
+use crate::metrics::Retried;
+use crate::upload::{Source, Upload};
+
+/// A watchdog's word to its gateway that a call was not taken (docs/decisions/0012).
+pub(super) const NOT_ACCEPTED: HeaderName = HeaderName::from_static("x-skep-not-accepted");
+
+/// Who says it: without this nobody is believed.
+pub(super) const WATCHDOG: HeaderName = HeaderName::from_static("x-skep-watchdog");
+
+/// Why a watchdog did not take a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// It is about to end.
+    Draining,
+    /// It has no room just now.
+    Busy,
+}
+
+/// The word of a watchdog, if this answer is one.
+pub(super) fn word<B>(response: &Response<B>) -> Option<Word> {
+    let is_refusal = matches!(
+        response.status(),
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+    );
+    if !is_refusal || !response.headers().contains_key(WATCHDOG) {
+        return None;
+    }
+    match response.headers().get(NOT_ACCEPTED)?.as_bytes() {
+        b"draining" => Some(Word::Draining),
+        b"busy" => Some(Word::Busy),
+        _ => None,
+    }
+}
+
+/// A request that can be sent more than once.
+pub(super) struct Outgoing {
+    head: Parts,
+    body: Source,
+}
+
+impl Outgoing {
+    /// The request as the function shall see it.
+    pub(super) fn new(request: Request<Incoming>) -> Self {
+        let (head, body) = request.into_parts();
+        Self {
+            head,
+            body: Source::new(body),
+        }
+    }
+
+    /// The request for the next endpoint. An earlier sending gets no more of the body.
+    pub(super) fn request(&self) -> Request<Upload> {
+        let mut request = Request::new(self.body.send());
+        *request.method_mut() = self.head.method.clone();
+        *request.uri_mut() = self.head.uri.clone();
+        *request.version_mut() = self.head.version;
+        *request.headers_mut() = self.head.headers.clone();
+        request
+    }
+
+    /// Whether the call may go to another endpoint after this miss.
+    pub(super) fn may_follow(&self, miss: &Miss, retries_idempotent: bool) -> bool {
+        let is_allowed = match miss {
+            Miss::Unconnected(_) | Miss::Declined(..) => true,
+            Miss::Broken(_) => retries_idempotent && is_idempotent(&self.head.method),
+        };
+        is_allowed && self.body.is_whole()
+    }
+}
+
+/// Decisions, "retry of calls that may have run"; TRACE is idempotent, too, and nobody calls a function with it.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS
+    )
+}
+
+/// Why an endpoint did not serve a call.
+pub(super) enum Miss {
+    /// No connection, or one that closed before it took the request: the cause.
+    Unconnected(String),
+    /// Its watchdog did not take the call: what it said.
+    Declined(Word, Box<Taken>),
+    /// The call may have run; there was no answer.
+    Broken(InvokeError),
+}
+
+impl Miss {
+    /// Under which cause a retry is counted.
+    pub(super) fn cause(&self) -> Retried {
+        match self {
+            Self::Unconnected(_) => Retried::Unconnected,
+            Self::Declined(Word::Draining, _) => Retried::Draining,
+            Self::Declined(Word::Busy, _) => Retried::Busy,
+            Self::Broken(_) => Retried::Broken,
+        }
+    }
+
+    /// Whether another replica is probably on its way to take this one's place.
+    pub(super) fn is_parting(&self) -> bool {
+        matches!(
+            self,
+            Self::Unconnected(_) | Self::Declined(Word::Draining, _)
+        )
+    }
+
+    /// What the caller gets when there is nowhere else to go.
+    pub(super) fn into_answer(self) -> Result<Taken, InvokeError> {
+        match self {
+            Self::Unconnected(cause) => Err(InvokeError::Refused(cause)),
+            Self::Broken(error) => Err(error),
+            Self::Declined(_, mut taken) => {
+                let headers = taken.response.headers_mut();
+                headers
+                    .entry(RETRY_AFTER)
+                    .or_insert(HeaderValue::from_static("1"));
+                Ok(*taken)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn says(status: u16, fields: &[(&str, &str)]) -> Option<Word> {
+        let mut response = Response::builder().status(status);
+        for (name, value) in fields {
+            response = response.header(*name, *value);
+        }
+        word(&response.body(()).unwrap())
+    }
+
+    #[test]
+    fn only_a_watchdogs_refusal_is_its_word() {
+        let watchdog = ("x-skep-watchdog", "0.1.0");
+        let draining = ("x-skep-not-accepted", "draining");
+        let busy = ("x-skep-not-accepted", "busy");
+        assert_eq!(says(503, &[watchdog, draining]), Some(Word::Draining));
+        assert_eq!(says(429, &[watchdog, busy]), Some(Word::Busy));
+        for (status, fields) in [
+            (503, &[draining][..]),
+            (503, &[watchdog]),
+            (200, &[watchdog, draining]),
+            (500, &[watchdog, busy]),
+            (503, &[watchdog, ("x-skep-not-accepted", "perhaps")]),
+        ] {
+            assert_eq!(says(status, fields), None, "{status} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_that_may_have_run_follows_only_by_an_idempotent_method_and_the_functions_leave() {
+        let broken = Miss::Broken(InvokeError::Broken("closed".to_owned()));
+        let unsent = Miss::Unconnected("refused".to_owned());
+        for (method, is_idempotent) in [
+            ("GET", true),
+            ("PUT", true),
+            ("POST", false),
+            ("PATCH", false),
+        ] {
+            let (head, ()) = Request::builder()
+                .method(method)
+                .body(())
+                .unwrap()
+                .into_parts();
+            let outgoing = Outgoing {
+                head,
+                body: Source::Empty,
+            };
+            assert_eq!(
+                outgoing.may_follow(&broken, true),
+                is_idempotent,
+                "{method}"
+            );
+            assert!(!outgoing.may_follow(&broken, false), "{method}");
+            assert!(outgoing.may_follow(&unsent, false), "{method}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! A request's body on its way to a function: streamed, and kept in part so that another endpoint can get it, too.
+//!
+//! The beginning of a body, up to [`KEPT`] bytes, is kept while it is sent. Until more than that has been sent the body
+//! can begin anew on another connection; the one before then gets no more of it.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::HeaderMap;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+/// So much of a body is kept. Clones of what was read: a body costs this memory only until its call is answered.
+pub const KEPT: usize = 64 * 1024;
+
+/// What goes wrong while a body is on its way.
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body that can be sent more than once, as long as it is short.
+pub enum Source {
+    /// There is none.
+    Empty,
+    /// It comes from a client.
+    Client(Arc<Mutex<Shared>>),
+}
+
+/// What the sendings of one body share.
+pub struct Shared {
+    incoming: Incoming,
+    kept: Vec<Piece>,
+    kept_bytes: usize,
+    /// More than can be kept has been sent: it cannot begin anew.
+    is_past: bool,
+    /// Which sending may go on.
+    sending: usize,
+}
+
+#[derive(Clone)]
+enum Piece {
+    Data(Bytes),
+    Trailers(HeaderMap),
+}
+
+impl Source {
+    /// The body of a client's request.
+    #[must_use]
+    pub fn new(incoming: Incoming) -> Self {
+        if incoming.is_end_stream() {
+            return Self::Empty;
+        }
+        Self::Client(Arc::new(Mutex::new(Shared {
+            incoming,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            is_past: false,
+            sending: 0,
+        })))
+    }
+
+    /// Whether all of it can be sent from the beginning.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client(shared) => !lock(shared).is_past,
+        }
+    }
+
+    /// The body from its beginning, for the next connection; an earlier sending gets no more of it.
+    #[must_use]
+    pub fn send(&self) -> Upload {
+        match self {
+            Self::Empty => Upload(None),
+            Self::Client(shared) => {
+                let sending = {
+                    let mut shared = lock(shared);
+                    shared.sending += 1;
+                    shared.sending
+                };
+                Upload(Some(Sending {
+                    shared: shared.clone(),
+                    sending,
+                    next: 0,
+                }))
+            }
+        }
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The body of one request to one endpoint.
+pub struct Upload(Option<Sending>);
+
+struct Sending {
+    shared: Arc<Mutex<Shared>>,
+    sending: usize,
+    /// The piece to send next; past the kept ones it comes from the client.
+    next: usize,
+}
+
+impl Upload {
+    /// No body.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self(None)
+    }
+}
+
+impl Shared {
+    /// The next piece from the client, kept if there is room.
+    fn receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, Error>>> {
+        let Some(frame) = ready!(Pin::new(&mut self.incoming).poll_frame(cx)) else {
+            return Poll::Ready(None);
+        };
+        let piece = match frame?.into_data() {
+            Ok(data) => Piece::Data(data),
+            // A frame is one or the other.
+            Err(frame) => Piece::Trailers(frame.into_trailers().unwrap_or_default()),
+        };
+        if let Piece::Data(data) = &piece {
+            self.kept_bytes += data.len();
+        }
+        self.is_past |= self.kept_bytes > KEPT;
+        if self.is_past {
+            self.kept = Vec::new();
+        } else {
+            self.kept.push(piece.clone());
+        }
+        Poll::Ready(Some(Ok(piece)))
+    }
+
+    fn left_from(&self, next: usize) -> &[Piece] {
+        self.kept.get(next..).unwrap_or_default()
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let Some(this) = &mut self.get_mut().0 else {
+            return Poll::Ready(None);
+        };
+        let mut shared = lock(&this.shared);
+        if shared.sending != this.sending {
+            return Poll::Ready(Some(Err("the request has gone to another endpoint".into())));
+        }
+        let piece = match shared.left_from(this.next).first() {
+            Some(kept) => kept.clone(),
+            None => match ready!(shared.receive(cx)) {
+                Some(piece) => piece?,
+                None => return Poll::Ready(None),
+            },
+        };
+        this.next += 1;
+        Poll::Ready(Some(Ok(match piece {
+            Piece::Data(data) => Frame::data(data),
+            Piece::Trailers(trailers) => Frame::trailers(trailers),
+        })))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|this| {
+            let shared = lock(&this.shared);
+            shared.left_from(this.next).is_empty() && shared.incoming.is_end_stream()
+        })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let Some(this) = &self.0 else {
+            return SizeHint::with_exact(0);
+        };
+        let shared = lock(&this.shared);
+        let left = shared.left_from(this.next).iter().map(|piece| match piece {
+            Piece::Data(data) => data.len() as u64,
+            Piece::Trailers(_) => 0,
+        });
+        let left: u64 = left.sum();
+        let coming = shared.incoming.size_hint();
+        let mut hint = SizeHint::new();
+        if let Some(upper) = coming.upper() {
+            hint.set_upper(upper + left);
+        }
+        hint.set_lower(coming.lower() + left);
+        hint
+    }
+}
