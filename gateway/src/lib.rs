@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod app;
+pub mod auth;
 pub mod budget;
 pub mod cli;
 pub mod config;
@@ -22,6 +23,7 @@ pub mod invoke;
 pub mod life;
 pub mod metrics;
 pub mod probe;
+pub mod quantity;
 pub mod reply;
 pub mod router;
 pub mod server;
