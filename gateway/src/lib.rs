@@ -17,6 +17,7 @@ pub mod duration;
 pub mod edge;
 pub mod endpoint;
 pub mod function;
+pub mod gate;
 pub mod handover;
 pub mod invoke;
 pub mod life;
@@ -25,6 +26,7 @@ pub mod probe;
 pub mod reply;
 pub mod router;
 pub mod server;
+pub mod size;
 pub mod table;
 pub mod upload;
 

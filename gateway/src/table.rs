@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::budget::Budget;
 use crate::endpoint::Endpoint;
 use crate::function::{Deployment, FunctionName};
+use crate::gate::Gate;
 use crate::life::{Event, State};
 use crate::metrics::{FunctionMetrics, Metrics};
 
@@ -34,6 +35,8 @@ pub struct Function {
     pub endpoints: Vec<Arc<Endpoint>>,
     /// Endpoints that are listed no longer and still have calls to finish.
     pub leaving: Vec<Arc<Endpoint>>,
+    /// How many calls it takes side by side, if it says so.
+    pub gate: Option<Arc<Gate>>,
     /// Its metrics, bound.
     pub metrics: Arc<FunctionMetrics>,
     /// How many of its calls may be tried again.
@@ -283,16 +286,29 @@ impl TableWriter {
             endpoint
         });
         let endpoints: Vec<_> = endpoints.collect();
+        let gate = deployment
+            .limits
+            .max_in_flight
+            .map(|most| gate(known, most));
         let leaving = known.into_iter().flat_map(|known| known.all_endpoints());
         let leaving = leaving.filter(|old| !endpoints.iter().any(|one| Arc::ptr_eq(one, old)));
         Function {
             leaving: leaving.cloned().collect(),
             endpoints,
+            gate,
             metrics,
             budget: known.map(|known| known.budget.clone()).unwrap_or_default(),
             deployment,
         }
     }
+}
+
+/// The gate that the function has, unless it is of another width now.
+fn gate(known: Option<&Arc<Function>>, most: usize) -> Arc<Gate> {
+    let known = known.and_then(|known| known.gate.clone());
+    known
+        .filter(|gate| gate.most() == most)
+        .unwrap_or_else(|| Arc::new(Gate::new(most)))
 }
 
 /// Gives each short name to the one function that wants it. A full name comes first; a name that two want is nobody's.

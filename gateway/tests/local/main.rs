@@ -12,6 +12,7 @@ mod commands;
 mod failures;
 mod forwarding;
 mod hostile;
+mod limits;
 mod lookup;
 mod metrics;
 mod processes;
