@@ -72,11 +72,11 @@ down: ## takes the stack down and waits until it is gone
 ## Long ones
 
 bench: images ## every measurement the documents quote, one after the other (discovery needs a Swarm)
-	for script in watchdog gateway discovery discovery-many; do echo "== $$script"; bench/$$script.sh || exit 1; done
+	for script in watchdog prefork gateway discovery discovery-many; do echo "== $$script"; bench/$$script.sh || exit 1; done
 
 soak: fwatchdog ## the long tests; docs/reliability.md has their last results
 	cargo test --locked -p fwatchdog --test soak --test container --test survivors -- --ignored --nocapture
-	PROPTEST_CASES=1000000 cargo test --locked --release -p fwatchdog --lib properties
+	PROPERTY_CASES=1000000 cargo test --locked --release -p fwatchdog --lib properties
 	cargo test --locked -p skep --test local --test swarm --test nodes -- --ignored --nocapture --test-threads 1
 
 # Parts of the above. Cargo decides what is up to date, so they always ask it.

@@ -1,6 +1,10 @@
-//! The pages: health, readiness, metrics, and the read-only management API (wire contract §3.2, §4).
+//! The pages: health, readiness, metrics; and the management API (wire contract §3.2, §4), in modules of its own.
 
+mod fields;
+mod manager;
+mod secrets;
 pub mod types;
+mod wanted;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +14,7 @@ use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
-use self::types::{Description, FunctionStatus, Info};
+pub use self::manager::Manager;
 use crate::discovery::Freshness;
 use crate::life::State;
 use crate::metrics::{self, Metrics, Observed};
@@ -75,9 +79,6 @@ impl Pages {
                 HeaderValue::from_static(metrics::CONTENT_TYPE),
                 self.metrics(),
             ),
-            Page::Functions => self.functions(),
-            Page::Function(name) => self.function(name),
-            Page::Info => reply::json(StatusCode::OK, &Info::of(self.orchestration)),
         }
     }
 
@@ -91,7 +92,7 @@ impl Pages {
         let reason = match (ready, draining) {
             (true, _) => trouble,
             (false, true) => Some("draining: this gateway is about to end".to_owned()),
-            (false, false) => Some(trouble.unwrap_or_else(|| FIRST_LISTING.to_owned())),
+            (false, false) => Some(self.why_nothing_is_known()),
         };
         let age = age.unwrap_or_default();
         let stale = if has_trouble || age > FRESH {
@@ -122,43 +123,10 @@ impl Pages {
         self.metrics.render(observed, self.freshness.age())
     }
 
-    fn functions(&self) -> Response<Body> {
-        if !self.table.is_published() {
-            return self.nothing_listed();
-        }
-        let snapshot = self.table.snapshot();
-        let mut list: Vec<_> = snapshot
-            .functions()
-            .map(|function| FunctionStatus::of(function, &self.namespace))
-            .collect();
-        list.sort_by(|a, b| a.name.cmp(b.name));
-        reply::json(StatusCode::OK, &list)
-    }
-
-    fn function(&self, name: &str) -> Response<Body> {
-        match self.table.find(name) {
-            Some(function) => {
-                reply::json(StatusCode::OK, &Description::of(&function, &self.namespace))
-            }
-            None if !self.table.is_published() => self.nothing_listed(),
-            None => {
-                let sentence =
-                    format!("function '{name}' not found; list them with GET /system/functions\n");
-                reply::text(StatusCode::NOT_FOUND, sentence)
-            }
-        }
-    }
-
-    /// An empty list would say that there are no functions; nobody knows yet.
-    fn nothing_listed(&self) -> Response<Body> {
-        let why = self
-            .freshness
-            .trouble()
-            .unwrap_or_else(|| FIRST_LISTING.to_owned());
-        reply::text(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("the functions are not known yet: {why}\n"),
-        )
+    /// Why no listing has come yet.
+    fn why_nothing_is_known(&self) -> String {
+        let trouble = self.freshness.trouble();
+        trouble.unwrap_or_else(|| FIRST_LISTING.to_owned())
     }
 }
 

@@ -14,20 +14,22 @@ use tokio::task::JoinSet;
 
 use self::doors::Doors;
 use self::signals::Signals;
-use crate::api::{Orchestration, Pages};
+use crate::api::{Manager, Orchestration, Pages};
+use crate::auth::Gate;
 use crate::config::{Config, LogFormat, Shown};
 use crate::discovery::local::Local;
 use crate::discovery::local::stack::{Run, Stack};
+use crate::discovery::operate::Operator;
 use crate::discovery::swarm::Swarm;
 use crate::discovery::{Discovery, Freshness, Provider};
 use crate::drain::Drain;
 use crate::edge::{self, Edge};
-use crate::gate::Gate;
 use crate::invoke::{CallLimits, Invoker, Shared};
 use crate::metrics::Metrics;
 use crate::probe::{self, Job, Prober};
 use crate::server::{self, ConnectionLimits, Connections, Drained, Limits, Order, Patience};
 use crate::table::{Table, TableWriter};
+use crate::turnstile::Turnstile;
 
 /// Prints the effective settings.
 ///
@@ -56,20 +58,24 @@ fn tell(text: &str) {
 /// One sentence: why the gateway could not start.
 pub fn swarm(config: &Config) -> Result<(), String> {
     start_log(config);
-    let gateway = Gateway::bind(config, Orchestration::Swarm)?;
+    let gate = gate(config)?;
+    let gateway = Gateway::bind(config, Orchestration::Swarm, gate)?;
     let runtime = control_runtime()?;
     runtime.block_on(async {
         let provider = Swarm::start(
             config.docker_host.clone(),
             config.network.clone(),
             config.require_label,
+            config.upstream_timeout,
         );
         tracing::info!(
             "functions: Swarm services on the network '{}', by {}",
             config.network,
             config.docker_host
         );
-        gateway.run(config, provider).await
+        gateway
+            .run(config, provider.clone(), Arc::new(provider))
+            .await
     })
 }
 
@@ -81,14 +87,15 @@ pub fn local(config: &Config, file: &Path) -> Result<(), String> {
     start_log(config);
     let stack = Stack::load(file, |name| std::env::var(name).ok())
         .map_err(|mistakes| mistakes.join("\nskep: "))?;
-    let gateway = Gateway::bind(config, Orchestration::Local)?;
+    let gateway = Gateway::bind(config, Orchestration::Local, gate(config)?)?;
     let greeting = greeting(&stack, &format!("http://{}", gateway.doors.address));
     let runtime = control_runtime()?;
     runtime.block_on(async {
         let provider = Local::start(file, stack)
             .map_err(|error| format!("a function could not be started: {error}"))?;
         tell(&greeting);
-        let ended = gateway.run(config, provider.clone()).await;
+        let operator = Arc::new(provider.clone());
+        let ended = gateway.run(config, provider.clone(), operator).await;
         if ended.is_err() {
             provider.cut();
         }
@@ -155,6 +162,18 @@ fn start_log(config: &Config) {
     };
 }
 
+/// The way to the management API.
+fn gate(config: &Config) -> Result<Gate, String> {
+    let Some(login) = &config.login else {
+        return Ok(Gate::open());
+    };
+    Gate::from_files(
+        &login.folder,
+        login.user.as_deref(),
+        login.password.as_deref(),
+    )
+}
+
 /// Everything that is not a call runs here: discovery, probes, pages, local processes.
 fn control_runtime() -> Result<Runtime, String> {
     Builder::new_current_thread()
@@ -168,11 +187,12 @@ struct Gateway {
     doors: Doors,
     shared: Shared,
     pages: Arc<Pages>,
+    gate: Arc<Gate>,
     probes: tokio::sync::mpsc::UnboundedReceiver<Job>,
 }
 
 impl Gateway {
-    fn bind(config: &Config, orchestration: Orchestration) -> Result<Self, String> {
+    fn bind(config: &Config, orchestration: Orchestration, gate: Gate) -> Result<Self, String> {
         let doors = Doors::open(config)?;
         let (prober, probes) = Prober::new();
         let shared = Shared {
@@ -188,7 +208,9 @@ impl Gateway {
                 patience: config.patience,
                 max_body: config.max_body.unwrap_or(u64::MAX),
             },
-            gate: config.max_in_flight.map(|most| Arc::new(Gate::new(most))),
+            turnstile: config
+                .max_in_flight
+                .map(|most| Arc::new(Turnstile::new(most))),
         };
         let pages = Arc::new(Pages {
             table: shared.table.clone(),
@@ -202,12 +224,18 @@ impl Gateway {
             doors,
             shared,
             pages,
+            gate: Arc::new(gate),
             probes,
         })
     }
 
     /// Serves until a signal or the next gateway comes, then drains.
-    async fn run(mut self, config: &Config, provider: impl Provider) -> Result<(), String> {
+    async fn run(
+        mut self,
+        config: &Config,
+        provider: impl Provider,
+        operator: Arc<dyn Operator>,
+    ) -> Result<(), String> {
         let mut signals = Signals::new()?;
         let (metrics_orders, metrics_ordered) = watch::channel(Order::Serve);
         self.start_discovery(config, provider);
@@ -226,8 +254,14 @@ impl Gateway {
             self.doors.address,
             config.workers
         );
+        if self.gate.is_open() {
+            tracing::info!(
+                "/system is open to everybody who reaches the port: set basic_auth=true to ask for a login"
+            );
+        }
         let (orders, ordered) = watch::channel(Order::Serve);
-        let workers = self.start_workers(config, &ordered)?;
+        let manager = Arc::new(self.manager(config, operator));
+        let workers = self.start_workers(config, &manager, &ordered)?;
         if let Some(predecessor) = predecessor {
             predecessor.relieve();
         }
@@ -305,9 +339,21 @@ impl Gateway {
         Ok(())
     }
 
+    fn manager(&self, config: &Config, operator: Arc<dyn Operator>) -> Manager {
+        let on_network = self.pages.orchestration == Orchestration::Swarm;
+        Manager {
+            pages: self.pages.clone(),
+            operator,
+            gate: self.gate.clone(),
+            network: on_network.then(|| config.network.clone()),
+            nudge: self.shared.nudge.clone(),
+        }
+    }
+
     fn start_workers(
         self,
         config: &Config,
+        manager: &Arc<Manager>,
         ordered: &watch::Receiver<Order>,
     ) -> Result<Vec<oneshot::Receiver<Drained>>, String> {
         let control = Handle::current();
@@ -317,6 +363,7 @@ impl Gateway {
             let edge = Arc::new(Edge {
                 invoker: Invoker::new(self.shared.clone(), number, drain.clone()),
                 pages: self.pages.clone(),
+                manager: manager.clone(),
                 metrics: self.shared.metrics.clone(),
                 control: control.clone(),
                 namespace: config.namespace.as_str().into(),

@@ -3,7 +3,7 @@
 mod settings;
 
 use std::collections::HashMap;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +13,9 @@ use crate::discovery::swarm::engine::DockerHost;
 use crate::function::is_name;
 use crate::{duration, size};
 
+/// The one setting that is never shown.
+const PASSWORD: &str = "basic-auth-password";
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -20,6 +23,23 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// Where a login comes from: a folder of files, and what is given without one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LoginFrom {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The user, if given.
+    pub user: Option<String>,
+    /// The password, if given.
+    pub password: Option<String>,
+}
+
+impl fmt::Debug for LoginFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LoginFrom({})", self.folder.display())
+    }
 }
 
 /// The effective configuration.
@@ -39,6 +59,8 @@ pub struct Config {
     pub namespace: String,
     /// Whether services must opt in.
     pub require_label: bool,
+    /// The login of the management API, if it asks for one.
+    pub login: Option<LoginFrom>,
     /// To the response head.
     pub upstream_timeout: Duration,
     /// Between two chunks.
@@ -119,7 +141,11 @@ impl Config {
             let (value, source) = lookup(mode, flags, &env, setting);
             Shown {
                 env: setting.env,
-                value: masked(&value),
+                value: if setting.flag == PASSWORD && !value.is_empty() {
+                    "***".to_owned()
+                } else {
+                    masked(&value)
+                },
                 source,
             }
         };
@@ -190,6 +216,7 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
             require_label: self.get("require-label", |text| {
                 text.parse().map_err(|_| "write true or false")
             }),
+            login: self.login(),
             upstream_timeout: self.get("upstream-timeout", positive),
             idle_timeout: self.get("idle-timeout", positive),
             connect_timeout: self.get("connect-timeout", positive),
@@ -230,6 +257,26 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
                 }
             }),
         }
+    }
+
+    fn login(&mut self) -> Option<LoginFrom> {
+        let is_asked = self.get("basic-auth", |text| {
+            text.parse::<bool>().map_err(|_| "write true or false")
+        });
+        let mut given = |flag| {
+            let text = self.get(flag, |text| Ok::<_, &str>(text.to_owned()));
+            Some(text).filter(|text| !text.is_empty())
+        };
+        let (folder, user, password) = (
+            given("secret-mount-path").unwrap_or_default().into(),
+            given("basic-auth-user"),
+            given("basic-auth-password"),
+        );
+        is_asked.then_some(LoginFrom {
+            folder,
+            user,
+            password,
+        })
     }
 
     /// The value of a setting. A mistake is noted, and the default stands in until all mistakes are reported.
@@ -375,5 +422,8 @@ mod tests {
             ("flag", "default", "environment")
         );
         assert_eq!(of("DOCKER_HOST").value, "tcp://me:***@proxy:2375");
+        let password = HashMap::from([(PASSWORD.to_owned(), "hunter2".to_owned())]);
+        let shown = Config::show(Mode::Swarm, &password, |_| None);
+        assert!(shown.iter().all(|shown| shown.value != "hunter2"));
     }
 }

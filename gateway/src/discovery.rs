@@ -1,6 +1,7 @@
 //! What changed in the world: hints say when to look, listings say what is true.
 
 pub mod local;
+pub mod operate;
 pub mod swarm;
 
 use std::future::Future;

@@ -3,6 +3,7 @@
 mod identify;
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,11 +18,11 @@ use tokio::runtime::Handle;
 use tower::{Service, ServiceBuilder, service_fn};
 
 use self::identify::IdentifyLayer;
-use crate::api::Pages;
+use crate::api::{Manager, Pages};
 use crate::invoke::{Invoker, headers};
 use crate::metrics::{Metrics, Refused};
 use crate::reply::{self, Body, CALL_ID, Failure};
-use crate::router::{self, Page, Refusal, Route};
+use crate::router::{self, Operation, Page, Refusal, Route};
 
 /// Names a function for a request to `/`.
 pub const FUNCTION: HeaderName = HeaderName::from_static("x-function");
@@ -32,6 +33,8 @@ pub struct Edge {
     pub invoker: Invoker,
     /// Answers for the gateway itself.
     pub pages: Arc<Pages>,
+    /// Changes functions and looks closer at them.
+    pub manager: Arc<Manager>,
     /// Counts what reached no function.
     pub metrics: Arc<Metrics>,
     /// Where pages are made, off the workers that carry calls.
@@ -92,22 +95,42 @@ impl Edge {
                     .await
             }
             Route::Page(page) => self.page(page).await,
+            Route::Manage(operation) => self.manage(operation, request, peer).await,
             Route::Refused(refusal) => self.refuse(&request, refusal),
         }
     }
 
     async fn page(&self, page: Page) -> Response<Body> {
         let pages = self.pages.clone();
-        self.control
-            .spawn(async move { pages.answer(&page) })
-            .await
-            .unwrap_or_else(|error| {
-                tracing::error!("a page could not be made: {error}");
-                reply::text(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "this page could not be made: see the gateway's log\n",
-                )
-            })
+        self.on_control(async move { pages.answer(&page) }).await
+    }
+
+    async fn manage(
+        &self,
+        operation: Operation,
+        request: Request<Incoming>,
+        peer: &HeaderValue,
+    ) -> Response<Body> {
+        let (manager, peer) = (self.manager.clone(), peer.clone());
+        // A change that was begun is finished, though its caller may have gone.
+        self.on_control(async move {
+            let peer = peer.to_str().unwrap_or("-");
+            manager.answer(operation, request, peer).await
+        })
+        .await
+    }
+
+    async fn on_control(
+        &self,
+        answer: impl Future<Output = Response<Body>> + Send + 'static,
+    ) -> Response<Body> {
+        self.control.spawn(answer).await.unwrap_or_else(|error| {
+            tracing::error!("a page could not be made: {error}");
+            reply::text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "this page could not be made: see the gateway's log\n",
+            )
+        })
     }
 
     fn refuse(&self, request: &Request<Incoming>, refusal: Refusal) -> Response<Body> {

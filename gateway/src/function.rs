@@ -12,6 +12,9 @@ use crate::{duration, size};
 /// The longest name a function can have: a DNS label (wire contract §4).
 pub const MAX_NAME: usize = 63;
 
+/// The most replicas that a function can be given: a typing error shall not fill a cluster with tasks.
+pub const MAX_REPLICAS: u64 = 1000;
+
 /// The port a watchdog listens on unless `skep.port` says otherwise.
 pub const DEFAULT_PORT: u16 = 8080;
 
@@ -81,6 +84,37 @@ pub fn is_name(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// The name of a secret: a DNS-1123 subdomain as clients check it, short enough to bear a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretName(Arc<str>);
+
+impl SecretName {
+    /// Takes a text that is a name; `None` for every other.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let is_end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+        let bytes = text.as_bytes();
+        let is_inner = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+        let fits = bytes.len() <= 54
+            && is_end(bytes.first())
+            && is_end(bytes.last())
+            && bytes.iter().all(is_inner);
+        fits.then(|| Self(text.into()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SecretName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// The limits that a function sets for itself by label; `None` means the gateway's default.

@@ -29,12 +29,12 @@ use crate::connect::{ConnectError, connect};
 use crate::discovery::Freshness;
 use crate::drain::Drain;
 use crate::endpoint::{Connection, Endpoint, Lease};
-use crate::gate::{Gate, Place};
 use crate::life::{Event, Fault};
 use crate::metrics::{Call, Metrics, Refused, Retried};
 use crate::probe::Prober;
 use crate::reply::{self, Body, Failure};
 use crate::table::{Function, Table};
+use crate::turnstile::{Place, Turnstile};
 use crate::upload::{Overrun, Upload};
 
 /// A call that has heard nothing for so long is reason to look whether the hosts of its function are still there.
@@ -69,7 +69,7 @@ pub struct Shared {
     /// Counts of what reached no function.
     pub metrics: Arc<Metrics>,
     /// How many calls of all functions run side by side, if that is limited.
-    pub gate: Option<Arc<Gate>>,
+    pub turnstile: Option<Arc<Turnstile>>,
     /// The defaults.
     pub limits: CallLimits,
 }
@@ -227,20 +227,20 @@ impl Invoker {
         ))
     }
 
-    /// Room for the call, at once or after waiting for it: first at the function's own gate, then at the gateway's.
+    /// Room for the call, at once or after waiting for it: first at the function's own turnstile, then at the gateway's.
     async fn admitted(&self, function: &Function) -> Result<[Option<Place>; 2], InvokeError> {
         let patience = self.shared.limits.patience;
-        let own = match &function.gate {
+        let own = match &function.turnstile {
             None => None,
-            Some(gate) => match gate.enter(patience).await {
-                None => return Err(InvokeError::FunctionFull(gate.most())),
+            Some(turnstile) => match turnstile.enter(patience).await {
+                None => return Err(InvokeError::FunctionFull(turnstile.most())),
                 place => place,
             },
         };
-        let all = match &self.shared.gate {
+        let all = match &self.shared.turnstile {
             None => None,
-            Some(gate) => match gate.enter(patience).await {
-                None => return Err(InvokeError::GatewayFull(gate.most())),
+            Some(turnstile) => match turnstile.enter(patience).await {
+                None => return Err(InvokeError::GatewayFull(turnstile.most())),
                 place => place,
             },
         };

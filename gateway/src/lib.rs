@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod app;
+pub mod auth;
 pub mod budget;
 pub mod cli;
 pub mod config;
@@ -17,17 +18,18 @@ pub mod duration;
 pub mod edge;
 pub mod endpoint;
 pub mod function;
-pub mod gate;
 pub mod handover;
 pub mod invoke;
 pub mod life;
 pub mod metrics;
 pub mod probe;
+pub mod quantity;
 pub mod reply;
 pub mod router;
 pub mod server;
 pub mod size;
 pub mod table;
+pub mod turnstile;
 pub mod upload;
 
 /// This release.

@@ -121,9 +121,33 @@ pub struct Failure<'a> {
     pub retry_after: Option<u32>,
 }
 
-/// Answers a failed request and logs it under the same id.
+/// Answers a failed request in a sentence, and logs it under the same id.
 #[must_use]
 pub fn failure(failure: &Failure<'_>) -> Response<Body> {
+    let id = failure.call_id.to_str().unwrap_or("-");
+    let response = text(
+        failure.status,
+        format!("{} (call {id})\n", failure.sentence),
+    );
+    finish(failure, response)
+}
+
+/// Answers a failed request of a caller who reads JSON (RFC 9457), and logs it under the same id.
+#[must_use]
+pub fn problem(failure: &Failure<'_>) -> Response<Body> {
+    let title = failure.status.canonical_reason().unwrap_or_default();
+    let id = failure.call_id.to_str().unwrap_or("-");
+    let problem = serde_json::json!({
+        "title": title, "status": failure.status.as_u16(), "detail": failure.sentence, "call_id": id,
+    });
+    let content_type = HeaderValue::from_static("application/problem+json");
+    finish(
+        failure,
+        typed(failure.status, content_type, problem.to_string()),
+    )
+}
+
+fn finish(failure: &Failure<'_>, mut response: Response<Body>) -> Response<Body> {
     let Failure {
         status,
         sentence,
@@ -137,7 +161,6 @@ pub fn failure(failure: &Failure<'_>) -> Response<Body> {
     } else {
         tracing::debug!(status = status.as_u16(), id, cause, "{sentence}");
     }
-    let mut response = text(*status, format!("{sentence} (call {id})\n"));
     response
         .headers_mut()
         .insert(INTERNAL, HeaderValue::from_static("gateway"));

@@ -6,14 +6,17 @@
 //! | `/` with `X-Function` | that function, called at `/` |
 //! | GET `/` | a help page |
 //! | GET `/healthz` `/readyz` `/metrics` `/metrics/` | about the gateway |
-//! | GET `/system/functions` `/system/function/<name>` `/system/info` | management, read-only |
+//! | `/system/...` | management: see [`Operation`] |
+
+mod system;
 
 use hyper::Method;
 
+pub use self::system::Operation;
 use crate::function::is_name;
 
 const FUNCTION_PREFIX: &str = "/function/";
-const DETAIL_PREFIX: &str = "/system/function/";
+const SYSTEM_PREFIX: &str = "/system/";
 
 /// Where a request goes.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,8 +28,10 @@ pub enum Route<'a> {
         /// The path that the function is called with.
         rest: &'a str,
     },
-    /// About the gateway or its functions.
+    /// About the gateway.
     Page(Page),
+    /// The management API.
+    Manage(Operation),
     /// Not a request that we understand.
     Refused(Refusal),
 }
@@ -42,12 +47,6 @@ pub enum Page {
     Ready,
     /// Prometheus' text format.
     Metrics,
-    /// Every function.
-    Functions,
-    /// One function.
-    Function(String),
-    /// Provider and version.
-    Info,
 }
 
 /// Why a request was not understood.
@@ -97,31 +96,25 @@ pub fn route<'a>(
             None => Route::Refused(Refusal::NoFunctionNamed),
         };
     }
-    match page(path, namespace) {
+    if let Some(below) = path.strip_prefix(SYSTEM_PREFIX) {
+        return match system::operation(method, below, namespace) {
+            Ok(operation) => Route::Manage(operation),
+            Err(refusal) => Route::Refused(refusal),
+        };
+    }
+    match page(path) {
         Ok(page) if is_read(method) => Route::Page(page),
         Ok(_) => Route::Refused(Refusal::Method { allow: "GET, HEAD" }),
         Err(refusal) => Route::Refused(refusal),
     }
 }
 
-fn page(path: &str, namespace: &str) -> Result<Page, Refusal> {
+fn page(path: &str) -> Result<Page, Refusal> {
     match path {
         "/healthz" => Ok(Page::Health),
         "/readyz" => Ok(Page::Ready),
         "/metrics" | "/metrics/" => Ok(Page::Metrics),
-        "/system/functions" => Ok(Page::Functions),
-        "/system/info" => Ok(Page::Info),
-        _ => {
-            let name = path
-                .strip_prefix(DETAIL_PREFIX)
-                .ok_or(Refusal::NoSuchPage)?;
-            let name = without_namespace(name, namespace);
-            if is_name(name) {
-                Ok(Page::Function(name.to_owned()))
-            } else {
-                Err(Refusal::BadName)
-            }
-        }
+        _ => Err(Refusal::NoSuchPage),
     }
 }
 
@@ -135,7 +128,8 @@ fn function<'a>(name: &'a str, rest: &'a str, namespace: &str) -> Route<'a> {
 }
 
 /// `<name>.<namespace>` is `<name>` when the namespace is the default one: clients always write it (wire contract §7.2).
-fn without_namespace<'a>(name: &'a str, namespace: &str) -> &'a str {
+#[must_use]
+pub fn without_namespace<'a>(name: &'a str, namespace: &str) -> &'a str {
     match name.rsplit_once('.') {
         Some((short, suffix)) if suffix == namespace => short,
         _ => name,
@@ -233,12 +227,6 @@ mod tests {
             ("/readyz", Page::Ready),
             ("/metrics", Page::Metrics),
             ("/metrics/", Page::Metrics),
-            ("/system/functions", Page::Functions),
-            (
-                "/system/function/cat.openfaas-fn",
-                Page::Function("cat".to_owned()),
-            ),
-            ("/system/info", Page::Info),
         ] {
             assert_eq!(get(path), Route::Page(page), "{path}");
             assert_eq!(
@@ -260,9 +248,6 @@ mod tests {
         ] {
             assert_eq!(get(path), Route::Refused(Refusal::NoSuchPage), "{path}");
         }
-        assert_eq!(
-            get("/system/function/../info"),
-            Route::Refused(Refusal::BadName)
-        );
+        assert_eq!(get("/system/info"), Route::Manage(Operation::Info));
     }
 }

@@ -199,11 +199,13 @@ where
         acceptor.let_no_more_begin();
         acceptor.accept_until(sleep(SETTLE), open).await;
     }
+    catch_up().await;
     acceptor.accept_the_rest(open);
     drop(acceptor);
     let deadline = Instant::now() + patience.drain;
     // Ends early when nothing is left to wait for.
     let _ = timeout(LINGER.min(patience.drain), drain.empty()).await;
+    catch_up().await;
     drain.enter(Phase::Finishing);
     if timeout_at(deadline, drain.empty()).await.is_ok() {
         return Ok(Drained::Clean);
@@ -211,6 +213,14 @@ where
     drain.enter(Phase::Over);
     let _ = timeout(FAREWELL, drain.empty()).await;
     Ok(Drained::Cut)
+}
+
+/// Lets the runtime see what has come on its sockets meanwhile, so that a connection with a request counts as busy and not as
+/// unused: on a busy machine all of this may happen at once.
+async fn catch_up() {
+    for _ in 0..2 {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// The listeners of one worker: one, unless they were taken over from a gateway of more workers.

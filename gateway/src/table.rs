@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use crate::budget::Budget;
 use crate::endpoint::Endpoint;
 use crate::function::{Deployment, FunctionName};
-use crate::gate::Gate;
 use crate::life::{Event, State};
 use crate::metrics::{FunctionMetrics, Metrics};
+use crate::turnstile::Turnstile;
 
 /// Everything that a provider knows, at one moment.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Function {
     /// Endpoints that are listed no longer and still have calls to finish.
     pub leaving: Vec<Arc<Endpoint>>,
     /// How many calls it takes side by side, if it says so.
-    pub gate: Option<Arc<Gate>>,
+    pub turnstile: Option<Arc<Turnstile>>,
     /// Its metrics, bound.
     pub metrics: Arc<FunctionMetrics>,
     /// How many of its calls may be tried again.
@@ -189,6 +189,19 @@ impl Table {
         }
     }
 
+    /// Waits until a snapshot shows what is waited for, as long as patience lasts.
+    pub async fn until(&self, patience: Duration, shows: impl Fn(&Snapshot) -> bool) {
+        let mut changed = self.0.changed.subscribe();
+        let shown = async {
+            while !shows(&self.snapshot()) {
+                // The sender lives as long as this handle.
+                let _ = changed.changed().await;
+            }
+        };
+        // Whoever ran out of patience looks at the table as it is.
+        let _ = tokio::time::timeout(patience, shown).await;
+    }
+
     /// Whether there has been a first snapshot.
     #[must_use]
     pub fn is_published(&self) -> bool {
@@ -286,16 +299,16 @@ impl TableWriter {
             endpoint
         });
         let endpoints: Vec<_> = endpoints.collect();
-        let gate = deployment
+        let turnstile = deployment
             .limits
             .max_in_flight
-            .map(|most| gate(known, most));
+            .map(|most| turnstile(known, most));
         let leaving = known.into_iter().flat_map(|known| known.all_endpoints());
         let leaving = leaving.filter(|old| !endpoints.iter().any(|one| Arc::ptr_eq(one, old)));
         Function {
             leaving: leaving.cloned().collect(),
             endpoints,
-            gate,
+            turnstile,
             metrics,
             budget: known.map(|known| known.budget.clone()).unwrap_or_default(),
             deployment,
@@ -303,12 +316,12 @@ impl TableWriter {
     }
 }
 
-/// The gate that the function has, unless it is of another width now.
-fn gate(known: Option<&Arc<Function>>, most: usize) -> Arc<Gate> {
-    let known = known.and_then(|known| known.gate.clone());
+/// The turnstile that the function has, unless it is of another width now.
+fn turnstile(known: Option<&Arc<Function>>, most: usize) -> Arc<Turnstile> {
+    let known = known.and_then(|known| known.turnstile.clone());
     known
-        .filter(|gate| gate.most() == most)
-        .unwrap_or_else(|| Arc::new(Gate::new(most)))
+        .filter(|turnstile| turnstile.most() == most)
+        .unwrap_or_else(|| Arc::new(Turnstile::new(most)))
 }
 
 /// Gives each short name to the one function that wants it. A full name comes first; a name that two want is nobody's.

@@ -19,6 +19,10 @@ use crate::watchdog::Watchdog;
 /// How often ends are looked for where the kernel does not tell them (before 5.3).
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long a start lets the call go first that has taken a child, as long as others wait: it costs as much processor
+/// time as many a call, and would compete with that one.
+const COURTESY: Duration = Duration::from_millis(20);
+
 const THREAD_STACK: usize = 128 * 1024;
 
 /// Starts the thread, if there is a pool to be filled.
@@ -45,6 +49,8 @@ struct Filler<'a> {
     backoff: Backoff,
     /// No start before then, because the last one failed.
     paused_until: Option<Instant>,
+    /// No start before then, because a call goes first.
+    courteous_until: Option<Instant>,
     /// Calls that had found a child when we last looked.
     taken: u64,
 }
@@ -56,6 +62,7 @@ impl<'a> Filler<'a> {
             pool,
             backoff: Backoff::new(),
             paused_until: None,
+            courteous_until: None,
             taken: 0,
         }
     }
@@ -65,8 +72,11 @@ impl<'a> Filler<'a> {
             self.replace_dead();
             let wake_at = match self.pool.want() {
                 Want::More(missing, idle_at) => {
-                    self.fill(missing);
-                    self.paused_until.into_iter().chain(idle_at).min()
+                    if self.next_start().is_none() {
+                        self.fill(missing);
+                    }
+                    // A start that has failed has set it anew.
+                    self.next_start().into_iter().chain(idle_at).min()
                 }
                 Want::Idle => {
                     let waiting = self.pool.remove(|_| true);
@@ -91,6 +101,10 @@ impl<'a> Filler<'a> {
         let taken = self.pool.taken();
         if std::mem::replace(&mut self.taken, taken) != taken {
             self.backoff.has_worked();
+            let now = Instant::now();
+            let until = self.courteous_until.filter(|until| *until > now);
+            self.courteous_until =
+                (self.pool.waiting() > 0).then(|| until.unwrap_or(now + COURTESY));
         }
         for dead in self
             .pool
@@ -121,14 +135,18 @@ impl<'a> Filler<'a> {
         Duration::from_millis((until - now).as_millis() as u64)
     }
 
+    /// When there may be a start again; `None`: now.
+    fn next_start(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let pauses = [self.paused_until, self.courteous_until];
+        pauses
+            .into_iter()
+            .flatten()
+            .filter(|until| *until > now)
+            .max()
+    }
+
     fn fill(&mut self, missing: usize) {
-        if self
-            .paused_until
-            .is_some_and(|until| Instant::now() < until)
-        {
-            return;
-        }
-        self.paused_until = None;
         for _ in 0..missing {
             match self.start_one() {
                 Ok(waiting) => self.dismiss(self.pool.add(waiting)),

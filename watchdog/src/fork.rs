@@ -18,7 +18,7 @@ use crate::limits::Limits;
 use crate::lines::Lines;
 use crate::metrics::Kill;
 use crate::note::Note;
-use crate::pipes::{Found, Reader};
+use crate::pipes::{Found, Reader, Writer};
 use crate::refusal::Refusal;
 use crate::runs::RunId;
 use crate::spawn::Child;
@@ -98,22 +98,9 @@ impl Run {
     ) -> Result<Self, (Refusal, Option<Incoming>)> {
         let watchdog = call.watchdog;
         let began = Instant::now();
-        let taken = watchdog
-            .pool
-            .as_ref()
-            .and_then(|pool| pool.take(&watchdog.orders.runs));
-        let is_ahead = taken.is_some();
-        let (id, Started { child, pipes }) =
-            match taken.map_or_else(|| start(&watchdog, &request), Ok) {
-                Ok(started) => started,
-                Err(refusal) => return Err((refusal, request.body)),
-            };
-        let (stdout, stderr) = match readers(pipes.stdout, pipes.stderr) {
-            Ok(readers) => readers,
-            Err(error) => {
-                watchdog.orders.end_tree(id, child, None);
-                return Err((cannot_start(&watchdog, &error), request.body));
-            }
+        let ready = match Ready::obtain(&watchdog, &request) {
+            Ok(ready) => ready,
+            Err(refusal) => return Err((refusal, request.body)),
         };
         let config = &watchdog.config;
         let started = Instant::now();
@@ -124,27 +111,27 @@ impl Run {
         let prefix = config.prefix_logs.then_some("stderr");
         let stderr_lines = Lines::of(prefix, config.longest_line);
         let feed = match request.body {
-            None => Feed::empty(pipes.stdin),
+            None => Feed::empty(ready.stdin),
             Some(body) if config.marshal_request => {
-                Feed::marshalled(request.headers, body, pipes.stdin)
+                Feed::marshalled(request.headers, body, ready.stdin)
             }
-            Some(body) => Feed::plain(body, pipes.stdin),
+            Some(body) => Feed::plain(body, ready.stdin),
         };
-        let note = pipes.note.map(|pipe| Note::new(&request.described, pipe));
+        let note = ready.note.map(|pipe| Note::new(&request.described, pipe));
         Ok(Self {
             watchdog,
             connection: call.connection,
-            id,
-            child: Some(child),
+            id: ready.id,
+            child: Some(ready.child),
             exit: None,
             feed,
-            stdout: Some(stdout),
+            stdout: Some(ready.stdout),
             remaining: 0,
-            stderr,
+            stderr: ready.stderr,
             stderr_lines,
             limits,
             kill: Kill::ClientGone,
-            timing: Timing::new(began, started, is_ahead),
+            timing: Timing::new(began, started, ready.is_ahead),
             note,
             output: Vec::new(),
             _slot: call.slot,
@@ -316,6 +303,47 @@ impl Drop for Run {
     }
 }
 
+/// A process that is there for a request, with our ends of its pipes.
+struct Ready {
+    id: RunId,
+    child: Child,
+    stdin: Writer,
+    stdout: Reader,
+    stderr: Option<Reader>,
+    note: Option<Writer>,
+    /// It was started before the request came.
+    is_ahead: bool,
+}
+
+impl Ready {
+    /// Takes a waiting child, or starts one.
+    fn obtain(watchdog: &Watchdog, request: &Request<'_>) -> Result<Self, Refusal> {
+        let pool = watchdog.pool.as_ref();
+        let taken = pool.and_then(|pool| pool.take(&watchdog.orders.runs));
+        let is_ahead = taken.is_some();
+        let (id, started) = match taken {
+            Some(taken) => taken,
+            None => start(watchdog, request)?,
+        };
+        let Started { child, pipes } = started;
+        match register(pipes.stdout, pipes.stderr) {
+            Ok((stdout, stderr)) => Ok(Self {
+                id,
+                child,
+                stdin: pipes.stdin,
+                stdout,
+                stderr,
+                note: pipes.note,
+                is_ahead,
+            }),
+            Err(error) => {
+                watchdog.orders.end_tree(id, child, None);
+                Err(cannot_start(watchdog, &error))
+            }
+        }
+    }
+}
+
 /// Starts the command for this request alone.
 fn start(watchdog: &Watchdog, request: &Request<'_>) -> Result<(RunId, Started), Refusal> {
     let runs = &watchdog.orders.runs;
@@ -339,7 +367,8 @@ fn start(watchdog: &Watchdog, request: &Request<'_>) -> Result<(RunId, Started),
     }
 }
 
-fn readers(stdout: OwnedFd, stderr: Option<OwnedFd>) -> io::Result<(Reader, Option<Reader>)> {
+/// Makes readers of our ends on the thread that will read.
+fn register(stdout: OwnedFd, stderr: Option<OwnedFd>) -> io::Result<(Reader, Option<Reader>)> {
     Ok((Reader::new(stdout)?, stderr.map(Reader::new).transpose()?))
 }
 

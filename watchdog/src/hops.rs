@@ -3,7 +3,7 @@
 use hyper::HeaderMap;
 use hyper::header::{CONNECTION, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 
-use crate::refusal::NOT_ACCEPTED;
+use crate::refusal::{IDENTITY, NOT_ACCEPTED};
 
 /// Headers of one hop, besides those that `Connection` names. `Trailer` is not among them: declared trailers pass.
 const ONE_HOP: [HeaderName; 5] = [
@@ -51,7 +51,8 @@ pub(crate) fn towards_client(headers: &mut HeaderMap, is_upgrade: bool) {
     let upgrade = headers.get(UPGRADE).filter(|_| is_upgrade).cloned();
     remove(headers);
     headers.remove(TRANSFER_ENCODING);
-    // Only the watchdog may say that a call was not accepted.
+    // Only the watchdog may say that it is one, and that a call was not accepted.
+    headers.remove(IDENTITY);
     headers.remove(NOT_ACCEPTED);
     if let Some(upgrade) = upgrade {
         headers.insert(UPGRADE, upgrade);
@@ -134,8 +135,12 @@ mod tests {
     }
 
     #[test]
-    fn a_function_cannot_say_that_its_call_was_not_accepted() {
-        let mut headers = map(&[("x-skep-not-accepted", "busy"), ("trailer", "x-sum")]);
+    fn a_function_cannot_say_that_its_call_was_not_accepted_or_that_it_is_a_watchdog() {
+        let mut headers = map(&[
+            ("x-skep-not-accepted", "busy"),
+            ("x-skep-watchdog", "9"),
+            ("trailer", "x-sum"),
+        ]);
         towards_client(&mut headers, false);
         assert_eq!(headers, map(&[("trailer", "x-sum")]));
     }

@@ -33,8 +33,9 @@ use crate::{VERSION, filler, listener, say, scrape, service, workers};
 /// How often a draining watchdog looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
-/// How long the processes that were killed at the exit may take to be gone.
-const END_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the processes that were killed at the exit may take to be gone. Hundreds that fork on a busy machine take
+/// more than one second, and where the watchdog is not PID 1, whoever outlives it is nobody's.
+const END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the last log lines may take.
 const LOG_PATIENCE: Duration = Duration::from_millis(250);

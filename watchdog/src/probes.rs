@@ -2,17 +2,14 @@
 
 use std::sync::Arc;
 
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::HeaderValue;
 use hyper::{Method, Response, StatusCode};
 
 use crate::body::Body;
 use crate::health::Unwell;
-use crate::refusal::Refusal;
+use crate::refusal::{IDENTITY, Refusal};
 use crate::watchdog::Watchdog;
 use crate::{VERSION, proxy, reply};
-
-/// Says which watchdog answers, on health and readiness.
-const IDENTITY: HeaderName = HeaderName::from_static("x-skep-watchdog");
 
 /// Whether the watchdog takes calls; as readiness also whether it has room for one.
 pub(crate) fn health(watchdog: &Watchdog, method: &Method, is_readiness: bool) -> Response<Body> {

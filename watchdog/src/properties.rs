@@ -1,4 +1,4 @@
-//! What holds for every head, command line and duration, tried on thousands of random ones; `PROPTEST_CASES` of each.
+//! What holds for every head, command line and duration, tried on thousands of random ones; `PROPERTY_CASES` of each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -23,8 +23,9 @@ const CASES: u32 = 20_000;
 /// Lines that one shell splits.
 const LINES_PER_SHELL: usize = 100;
 
+/// Not the variable of the library, which would count shells instead of lines.
 fn cases() -> u32 {
-    let asked = std::env::var("PROPTEST_CASES").ok();
+    let asked = std::env::var("PROPERTY_CASES").ok();
     asked.and_then(|count| count.parse().ok()).unwrap_or(CASES)
 }
 

@@ -176,9 +176,10 @@ impl Reaper {
             if doomed.is_empty() {
                 return;
             }
-            doomed
-                .iter()
-                .for_each(|process| signal(*process, Signal::KILL));
+            // Nobody goes on because somebody else has gone.
+            for last in [Signal::STOP, Signal::KILL] {
+                doomed.iter().for_each(|process| signal(*process, last));
+            }
             reap_orphans();
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -223,9 +224,10 @@ impl Reaper {
     fn condemn(&mut self, snapshot: &Snapshot, fresh: Vec<Condemned>) {
         for condemned in fresh {
             let pid = condemned.child.pid();
-            let roots = snapshot.find(pid);
-            self.add_victims(snapshot.with_descendants(roots), Instant::now());
+            let tree = snapshot.with_descendants(snapshot.find(pid));
+            // All at once: a shell whose reader has gone would take that for the end of its input and go on.
             signal_group(pid, Signal::TERM);
+            self.add_victims(tree, Instant::now());
             self.children.push(condemned);
         }
     }
@@ -254,13 +256,7 @@ impl Reaper {
 
     /// Children of the condemned are condemned, and do not get a later end than their parents; the dead are forgotten.
     fn condemn_descendants(&mut self, snapshot: &Snapshot) {
-        let known: Vec<_> = self.victims.drain().collect();
-        for (victim, since) in known {
-            for member in snapshot.with_descendants([victim]) {
-                let earliest = self.victims.entry(member).or_insert(since);
-                *earliest = since.min(*earliest);
-            }
-        }
+        self.victims = snapshot.spread(&self.victims);
     }
 
     fn add_victims(&mut self, victims: impl IntoIterator<Item = Identity>, since: Instant) {

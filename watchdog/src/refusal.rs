@@ -7,6 +7,9 @@ use hyper::header::HeaderName;
 
 use crate::duration::show;
 
+/// Says which watchdog answers: on health and readiness, and wherever it says that a call was not accepted.
+pub(crate) const IDENTITY: HeaderName = HeaderName::from_static("x-skep-watchdog");
+
 /// Says that the call was not accepted, so that the gateway may try it elsewhere.
 pub(crate) const NOT_ACCEPTED: HeaderName = HeaderName::from_static("x-skep-not-accepted");
 

@@ -1,6 +1,6 @@
 //! The process tree as /proc shows it: who descends from whom, and whose a process is.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 
 use rustix::process::Pid;
@@ -81,6 +81,39 @@ impl Snapshot {
             .iter()
             .filter(|process| !process.is_zombie && members.contains(&process.identity.pid));
         living.map(|process| process.identity).collect()
+    }
+
+    /// The same with a time for each root: whoever descends from several has the earliest.
+    pub(crate) fn spread<T: Copy + Ord>(
+        &self,
+        roots: &HashMap<Identity, T>,
+    ) -> HashMap<Identity, T> {
+        let known = |process: &Process| {
+            let time = roots.get(&process.identity)?;
+            Some((process.identity.pid, *time))
+        };
+        let mut times: HashMap<i32, T> = self.0.iter().filter_map(known).collect();
+        let mut has_spread = true;
+        while has_spread {
+            has_spread = false;
+            for process in &self.0 {
+                let Some(&time) = times.get(&process.parent) else {
+                    continue;
+                };
+                let own = times.entry(process.identity.pid).or_insert_with(|| {
+                    has_spread = true;
+                    time
+                });
+                if time < *own {
+                    *own = time;
+                    has_spread = true;
+                }
+            }
+        }
+        let living = self.0.iter().filter(|process| !process.is_zombie);
+        living
+            .filter_map(|process| Some((process.identity, *times.get(&process.identity.pid)?)))
+            .collect()
     }
 
     /// The identity of a process by number.
@@ -202,6 +235,28 @@ mod tests {
         let mut pids: Vec<_> = found.iter().map(|identity| identity.pid).collect();
         pids.sort_unstable();
         assert_eq!(pids, [5, 7, 9]);
+    }
+
+    #[test]
+    fn the_earliest_time_of_all_ancestors_counts() {
+        let tree = snapshot(&[
+            (9, 8, false),
+            (8, 7, true),
+            (7, 5, false),
+            (5, 1, false),
+            (6, 1, false),
+        ]);
+        let root = |pid, time| (Identity { pid, started: 1 }, time);
+        let found = tree.spread(&HashMap::from([root(5, 20), root(7, 10), root(9, 30)]));
+        assert_eq!(
+            found,
+            HashMap::from([root(5, 20), root(7, 10), root(9, 10)])
+        );
+        let found = tree.spread(&HashMap::from([root(5, 10), root(7, 20), root(4, 1)]));
+        assert_eq!(
+            found,
+            HashMap::from([root(5, 10), root(7, 10), root(9, 10)])
+        );
     }
 
     #[test]

@@ -294,7 +294,11 @@ fn a_dead_child_is_started_again_and_calls_meanwhile_may_be_retried() {
     assert_eq!(answer.status, 500, "{answer:?}");
     watchdog.logs("fprocess has ended (exit status 3); it is started again in 100ms");
     let answer = watchdog.get("/");
-    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.header("x-skep-not-accepted")),
+        (503, "busy"),
+        "{answer:?}"
+    );
     assert!(answer.header("retry-after").parse::<u32>().unwrap() >= 1);
     assert_eq!(watchdog.get("/_/health").status, 200);
     assert_eq!(watchdog.get("/_/ready").status, 503);

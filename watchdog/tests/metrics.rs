@@ -318,3 +318,22 @@ fn metrics_are_told_until_the_drain_is_over() {
     std::fs::write(watchdog.file("go"), "").unwrap();
     assert_eq!(watchdog.exit().0, Some(0));
 }
+
+#[test]
+fn a_pool_tells_its_size_each_wait_and_who_was_let_go() {
+    let body = "read what; case $what in spin) while :; do :; done;; esac";
+    let watchdog = measured(
+        script(body)
+            .env("prefork", "3")
+            .env("prefork_idle", "2s")
+            .env("max_cpu_seconds", "1"),
+    );
+    watchdog.counts("fwatchdog_pool_size", 3.0);
+    assert_eq!(watchdog.post("quick\n").status, 200);
+    assert_eq!(watchdog.post("spin\n").status, 500);
+    watchdog.counts("fwatchdog_wait_seconds_count", 2.0);
+    watchdog.counts("fwatchdog_kills_total{reason=\"max_cpu_seconds\"}", 1.0);
+    watchdog.counts("fwatchdog_pool_size", 0.0);
+    let let_go = watchdog.metric("fwatchdog_kills_total{reason=\"prefork_idle\"}");
+    assert!(let_go >= 3.0, "{let_go}");
+}

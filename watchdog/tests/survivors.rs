@@ -122,8 +122,13 @@ fn nothing_survives(watchdog: &Watchdog, place: Place, end: End, copies: usize) 
     let began = Instant::now();
     // A neighbour that has to outlive a deadline which is its own too begins late.
     let elder = (end != End::Deadline).then(|| Neighbour::start(watchdog, &kept));
-    let mut runs: Vec<TcpStream> = (0..count)
-        .map(|number| start(watchdog, &tag, number % WAYS.len(), end))
+    let mut runs: Vec<(Instant, TcpStream)> = (0..count)
+        .map(|number| {
+            (
+                Instant::now(),
+                start(watchdog, &tag, number % WAYS.len(), end),
+            )
+        })
         .collect();
     watchdog.lines("up", count);
     if end != End::OwnExit {
@@ -138,8 +143,8 @@ fn nothing_survives(watchdog: &Watchdog, place: Place, end: End, copies: usize) 
         Neighbour::start(watchdog, &kept)
     });
     match end {
-        End::Deadline => deadlines(&mut runs, began, place),
-        End::OwnExit => runs.drain(..).for_each(|run| {
+        End::Deadline => deadlines(&mut runs, place),
+        End::OwnExit => runs.drain(..).for_each(|(_, run)| {
             let answer = receive(&mut BufReader::new(run));
             assert_eq!(answer.status, 200, "{answer:?}");
         }),
@@ -183,21 +188,21 @@ fn nothing_survives(watchdog: &Watchdog, place: Place, end: End, copies: usize) 
 }
 
 /// All are answered at the deadline: not before it, and not after whatever their processes do then.
-fn deadlines(runs: &mut Vec<TcpStream>, began: Instant, place: Place) {
+fn deadlines(runs: &mut Vec<(Instant, TcpStream)>, place: Place) {
     let mut latest = Duration::ZERO;
     let count = runs.len();
-    for run in runs.drain(..) {
+    for (began, run) in runs.drain(..) {
         let answer = receive(&mut BufReader::new(run));
         let took = began.elapsed();
         assert_eq!(answer.status, 408, "{answer:?}");
         assert!(took >= DEADLINE, "{took:?}");
         latest = latest.max(took - DEADLINE);
     }
-    println!(
-        "{place:?}: the last of {count} answers came {latest:?} after the first one's deadline"
-    );
-    // The contract says 100 ms; a machine that runs all tests at once gets more.
-    assert!(latest < Duration::from_secs(2), "{place:?}: {latest:?}");
+    println!("{place:?}: the latest of {count} answers came {latest:?} after its deadline");
+    // The contract says 100 ms after a run's start; a machine that runs all tests at once gets more, and some for each
+    // start that came before.
+    let busy = Duration::from_secs(2) + Duration::from_millis(30) * count as u32;
+    assert!(latest < busy, "{place:?}: {latest:?}");
 }
 
 /// Begins of a number of seconds which no other process sleeps; two digits are to follow.

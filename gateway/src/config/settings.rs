@@ -57,6 +57,30 @@ pub const SETTINGS: &[Setting] = &[
         "true: only services that opt in by label are functions",
     ),
     setting(
+        "basic-auth",
+        "basic_auth",
+        "false",
+        "true: /system asks for a login; false: it is open to everybody who reaches the port",
+    ),
+    setting(
+        "secret-mount-path",
+        "secret_mount_path",
+        "/run/secrets/",
+        "folder with the login's files, basic-auth-user and basic-auth-password",
+    ),
+    setting(
+        "basic-auth-user",
+        "basic_auth_user",
+        "",
+        "the login's user, instead of a file",
+    ),
+    setting(
+        "basic-auth-password",
+        "basic_auth_password",
+        "",
+        "the login's password, instead of a file",
+    ),
+    setting(
         "upstream-timeout",
         "upstream_timeout",
         "60s",

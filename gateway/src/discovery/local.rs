@@ -1,5 +1,6 @@
 //! Functions as local processes behind real watchdogs, as a stack file says; no Docker needed.
 
+mod operate;
 pub mod replica;
 pub mod stack;
 
@@ -105,21 +106,30 @@ impl Local {
         let Run::Command { replicas, folder } = &function.run else {
             return Ok(Vec::new());
         };
-        let start = |number| {
-            let lock_dir = self
-                .scratch
-                .join(format!("{name}.{number}.{:08x}", fastrand::u32(..)));
-            Replica::start(
-                name.as_str(),
-                number,
-                function,
-                folder,
-                &lock_dir,
-                self.changed.clone(),
-                self.cut.subscribe(),
-            )
-        };
-        (1..=*replicas).map(start).collect()
+        (1..=*replicas)
+            .map(|number| self.start_replica(name, function, folder, number))
+            .collect()
+    }
+
+    fn start_replica(
+        &self,
+        name: &FunctionName,
+        function: &StackFunction,
+        folder: &Path,
+        number: usize,
+    ) -> std::io::Result<Replica> {
+        let lock_dir = self
+            .scratch
+            .join(format!("{name}.{number}.{:08x}", fastrand::u32(..)));
+        Replica::start(
+            name.as_str(),
+            number,
+            function,
+            folder,
+            &lock_dir,
+            self.changed.clone(),
+            self.cut.subscribe(),
+        )
     }
 
     /// Looks at the file again and again; a broken one leaves everything as it is.
@@ -228,7 +238,7 @@ impl Running {
             })
             .collect();
         let (desired, upstream) = match &self.function.run {
-            Run::Command { replicas, .. } => (*replicas as u64, None),
+            Run::Command { .. } => (self.replicas.len() as u64, None),
             Run::Upstream(authority) => (1, Some(authority.clone())),
         };
         let running = addresses.len() as u64;

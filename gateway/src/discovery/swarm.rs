@@ -2,6 +2,9 @@
 
 pub mod engine;
 pub mod model;
+mod operate;
+mod secrets;
+mod spec;
 pub mod translate;
 
 use std::collections::{HashMap, HashSet};
@@ -41,6 +44,7 @@ pub struct Swarm {
     engine: Engine,
     network: String,
     require_label: bool,
+    longest_call: Duration,
     events: Arc<Events>,
     state: Mutex<State>,
 }
@@ -60,18 +64,25 @@ struct Events {
 }
 
 impl Swarm {
-    /// A provider that reads this engine and routes on this network. Starts to listen to events.
+    /// A provider that reads this engine and routes on this network. Starts to listen to events. Tasks that it makes are given the
+    /// time of the longest call to end.
     #[must_use]
-    pub fn start(host: DockerHost, network: String, require_label: bool) -> Self {
+    pub fn start(
+        host: DockerHost,
+        network: String,
+        require_label: bool,
+        longest_call: Duration,
+    ) -> Arc<Self> {
         let events = Arc::new(Events::default());
         tokio::spawn(listen(host.clone(), events.clone()));
-        Self {
+        Arc::new(Self {
             engine: Engine::new(host),
             network,
             require_label,
+            longest_call,
             events,
             state: Mutex::default(),
-        }
+        })
     }
 
     /// The network, and our own address on it.
@@ -172,7 +183,7 @@ impl Swarm {
     }
 }
 
-impl Provider for Swarm {
+impl Provider for Arc<Swarm> {
     async fn changed(&self) {
         self.events.changed.notified().await;
     }

@@ -8,8 +8,8 @@ use arc_swap::ArcSwap;
 use prometheus::{Histogram, IntCounter};
 
 use super::PerFunction;
-use crate::gate::Place;
 use crate::life::Event;
+use crate::turnstile::Place;
 
 /// The status under which a call is counted whose caller went away before there was an answer (nginx's number for it).
 const CLIENT_GONE: u16 = 499;
@@ -232,7 +232,7 @@ impl Call {
         }
     }
 
-    /// Keeps room at the function's gate and at the gateway's, where there are such, until the call has ended.
+    /// Keeps room at the function's turnstile and at the gateway's, where there are such, until the call has ended.
     pub fn keep(&mut self, places: [Option<Place>; 2]) {
         self.places = places;
     }

@@ -1,5 +1,6 @@
 //! What `skep local` starts, replaces and ends.
 
+use std::io::Write;
 use std::time::Duration;
 
 use crate::support::client::{get, post, read, send};
@@ -96,6 +97,39 @@ fn requests_that_wait_to_be_accepted_are_answered_before_the_end() {
         assert_eq!(read(stream, false).status, 200);
     }
     assert_eq!(gateway.ended(), Some(0));
+}
+
+/// A connection that is made, but not used before the gateway is told to end.
+fn ended_before_the_first_request(between: impl FnOnce(&Gateway, &mut dyn FnMut())) {
+    let mut gateway = Gateway::of("  cat:\n    fprocess: cat");
+    assert_eq!(post(gateway.address, "/function/cat", "x").status, 200);
+    let young = std::net::TcpStream::connect(gateway.address).unwrap();
+    // Accepted: a later one was answered.
+    assert_eq!(get(gateway.address, "/healthz").status, 200);
+    gateway.signal("TERM");
+    eventually("it is about to end", || gateway.log().contains("TERM"));
+    let request = b"POST /function/cat HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\n\r\nx";
+    between(&gateway, &mut || (&young).write_all(request).unwrap());
+    let answer = read(young, false);
+    assert_eq!((answer.status, answer.text().as_str()), (200, "x"));
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(gateway.ended(), Some(0));
+}
+
+#[test]
+fn connections_made_before_the_end_get_an_answer_and_are_told_that_it_is_the_last() {
+    ended_before_the_first_request(|_, send| send());
+}
+
+#[test]
+fn a_request_that_comes_while_the_ending_gateway_is_held_up_is_answered() {
+    ended_before_the_first_request(|gateway, send| {
+        gateway.signal("STOP");
+        send();
+        // Longer than it lingers.
+        std::thread::sleep(Duration::from_secs(1));
+        gateway.signal("CONT");
+    });
 }
 
 #[test]

@@ -161,7 +161,12 @@ impl World {
             args.extend(["-v", "/var/run/docker.sock:/var/run/docker.sock"]);
         }
         args.extend(options);
-        args.push("skep/gateway");
+        // Several people can build gateways on one engine, each under a prefix of their own (images/build.sh).
+        let image = format!(
+            "{}gateway",
+            std::env::var("IMAGE_PREFIX").unwrap_or_else(|_| "skep/".to_owned())
+        );
+        args.push(&image);
         args.extend(flags);
         docker(&args);
         self.gateway = docker(&["port", &self.container, "8080"])

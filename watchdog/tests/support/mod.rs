@@ -346,7 +346,7 @@ impl Drop for Watchdog {
         // SIGINT lets it end its commands; a watchdog that does not obey is killed.
         if self.process.try_wait().unwrap().is_none() {
             self.inner.signal(self.process.id(), "INT");
-            let until = Instant::now() + Duration::from_secs(3);
+            let until = Instant::now() + Duration::from_secs(8);
             while self.process.try_wait().unwrap().is_none() && Instant::now() < until {
                 std::thread::sleep(Duration::from_millis(5));
             }

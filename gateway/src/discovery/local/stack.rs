@@ -7,16 +7,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use self::file::{EnvironmentFile, FunctionPart, ResourcePart, Scalar, StackFile, substitute};
+use crate::discovery::operate::SCALE_MIN;
 use crate::function::{FunctionName, Handling, Limits, Resources, Spec};
 
 /// Names a server that already runs, instead of a command.
 const UPSTREAM: &str = "skep.upstream";
 /// Names a program without which the function is skipped instead of refused.
 const REQUIRES: &str = "skep.requires";
-/// The label that says how many copies a function starts with.
-const SCALE_MIN: &str = "com.openfaas.scale.min";
 /// The most copies of one function on one machine: a typing error shall not fill it with processes.
-const MAX_REPLICAS: usize = 64;
+pub(super) const MAX_REPLICAS: usize = 64;
 /// A stack file longer than this is something else.
 const MAX_BYTES: u64 = 1 << 20;
 

@@ -1,19 +1,22 @@
-//! Reading from a Docker engine as plain JSON: what bollard's models lose (task addresses) or refuse (unknown enum values)
-//! is ours to keep. Requests carry no API version on purpose: every engine then speaks its newest (docs/decisions).
+//! Speaking with a Docker engine in plain JSON: what bollard's models lose (task addresses, health checks) or refuse (unknown enum
+//! values) is ours to keep. Requests carry no API version on purpose: every engine then speaks its newest (docs/decisions).
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::HOST;
-use hyper::{Request, StatusCode};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinHandle;
 
 /// The most that one answer of the engine may hold: ten thousand services with their tasks stay far below.
 const MAX_ANSWER: usize = 256 << 20;
@@ -116,42 +119,78 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
-        let answer = tokio::time::timeout(PATIENCE, self.fetch(path)).await;
-        let bytes = answer.map_err(|_| {
-            EngineError::Broken(
-                "waiting for an answer",
-                format!("nothing within {PATIENCE:?}"),
-            )
-        })??;
+        let bytes = self.whole(request(Method::GET, path)?).await?;
         serde_json::from_slice(&bytes)
             .map_err(|error| EngineError::Broken("reading JSON", format!("GET {path}: {error}")))
     }
 
-    async fn fetch(&self, path: &str) -> Result<Bytes, EngineError> {
+    /// `POST path` with JSON, and perhaps a registry's login for the engine to pull with. Returns its JSON answer, null if it is empty.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub async fn post(
+        &self,
+        path: &str,
+        body: &Value,
+        registry: Option<HeaderValue>,
+    ) -> Result<Value, EngineError> {
+        let mut request = request(Method::POST, path)?;
+        *request.body_mut() = Full::new(Bytes::from(body.to_string()));
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(login) = registry {
+            headers.insert("x-registry-auth", login);
+        }
+        let bytes = self.whole(request).await?;
+        // Older engines answer an update with nothing, newer ones with warnings.
+        Ok(serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
+    /// `DELETE path`.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub async fn delete(&self, path: &str) -> Result<(), EngineError> {
+        self.whole(request(Method::DELETE, path)?).await.map(drop)
+    }
+
+    async fn whole(&self, request: Request<Full<Bytes>>) -> Result<Bytes, EngineError> {
+        let exchange = async {
+            let (response, connection) = self.send(request).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER)
+                .collect()
+                .await;
+            connection.abort();
+            let bytes = body
+                .map_err(|error| EngineError::Broken("reading an answer", error.to_string()))?
+                .to_bytes();
+            if status.is_success() {
+                Ok(bytes)
+            } else {
+                Err(EngineError::Says(status, message(&bytes)))
+            }
+        };
+        let answer = tokio::time::timeout(PATIENCE, exchange).await;
+        answer.unwrap_or_else(|_| {
+            Err(EngineError::Broken(
+                "waiting for an answer",
+                format!("nothing within {PATIENCE:?}"),
+            ))
+        })
+    }
+
+    async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(Response<Incoming>, JoinHandle<Result<(), hyper::Error>>), EngineError> {
         let broken = |error: hyper::Error| EngineError::Broken("speaking HTTP", error.to_string());
         let (mut sender, connection) = http1::handshake(TokioIo::new(self.dial().await?))
             .await
             .map_err(broken)?;
         let driver = tokio::spawn(connection);
-        let request = Request::get(path)
-            .header(HOST, "docker")
-            .body(Empty::<Bytes>::new());
-        let request =
-            request.map_err(|error| EngineError::Broken("writing a request", error.to_string()))?;
         let response = sender.send_request(request).await.map_err(broken)?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER)
-            .collect()
-            .await;
-        driver.abort();
-        let bytes = body
-            .map_err(|error| EngineError::Broken("reading an answer", error.to_string()))?
-            .to_bytes();
-        if status.is_success() {
-            Ok(bytes)
-        } else {
-            Err(EngineError::Says(status, message(&bytes)))
-        }
+        Ok((response, driver))
     }
 
     async fn dial(&self) -> Result<Box<dyn Stream>, EngineError> {
@@ -165,6 +204,15 @@ impl Engine {
         }
         .map_err(EngineError::Away)
     }
+}
+
+fn request(method: Method, path: &str) -> Result<Request<Full<Bytes>>, EngineError> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, "docker")
+        .body(Full::default())
+        .map_err(|error| EngineError::Broken("writing a request", error.to_string()))
 }
 
 /// The engine's own sentence, or the first piece of whatever it said.

@@ -54,6 +54,13 @@ pub(super) struct ContainerSpec {
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct SecretRef {
     pub(super) secret_name: String,
+    pub(super) file: Option<SecretFile>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct SecretFile {
+    pub(super) name: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
-use super::model::{Amounts, ContainerSpec, Network, Service, Task};
+use super::model::{Amounts, ContainerSpec, Network, SecretRef, Service, Task};
+use crate::discovery::operate::{ANNOTATION, ASKED, OWN_LABELS};
 use crate::function::{
     Address, DEFAULT_PORT, Deployment, FunctionName, Handling, Limits, Replicas, Resources, Spec,
 };
+use crate::quantity;
 use crate::table::Listing;
 
-/// The prefix under which annotations are kept as labels (wire contract §5.1).
-const ANNOTATION: &str = "com.openfaas.annotations.";
-/// Labels that the platform adds itself; the operator did not write them.
-const OWN_LABELS: [&str; 3] = ["com.openfaas.function", "function", "com.openfaas.uid"];
+/// Where a function finds its secrets (wire contract §4).
+pub(super) const SECRETS: &str = "/var/openfaas/secrets/";
 
 impl Network {
     /// The first of these addresses that lies in one of the network's subnets.
@@ -80,7 +80,7 @@ impl Task {
         &self.status.state
     }
 
-    fn address_on(&self, network: &str) -> Option<IpAddr> {
+    pub(super) fn address_on(&self, network: &str) -> Option<IpAddr> {
         let attached = self.networks_attachments.iter().flatten();
         let mut here = attached
             .filter(|attachment| attachment.network.as_ref().is_some_and(|n| n.id == network));
@@ -149,7 +149,7 @@ pub fn listing(services: &[Service], tasks: &[Task], place: &Place<'_>) -> (List
     (listing, warnings)
 }
 
-fn not_attached(service: &str, network: &str) -> String {
+pub(super) fn not_attached(service: &str, network: &str) -> String {
     format!(
         "service '{service}' is not on the network '{network}': docker service update --network-add {network} {service}"
     )
@@ -157,7 +157,7 @@ fn not_attached(service: &str, network: &str) -> String {
 
 impl Service {
     /// Whether calls may be routed to it at all; see docs/configuration.md, opt out and in.
-    fn is_function(&self, require_label: bool) -> bool {
+    pub(super) fn is_function(&self, require_label: bool) -> bool {
         if self.spec.mode.replicated.is_none() && self.spec.mode.global.is_none() {
             return false; // A job: it runs once and takes no calls.
         }
@@ -172,7 +172,7 @@ impl Service {
         }
     }
 
-    fn is_on(&self, network: &Network) -> bool {
+    pub(super) fn is_on(&self, network: &Network) -> bool {
         let targets = self
             .spec
             .task_template
@@ -292,7 +292,7 @@ impl Service {
         FunctionName::new(short).ok()
     }
 
-    fn spec(&self) -> Spec {
+    pub(super) fn spec(&self) -> Spec {
         let empty = ContainerSpec::default();
         let container = self
             .spec
@@ -313,12 +313,17 @@ impl Service {
         let (annotations, mut labels): (BTreeMap<_, _>, BTreeMap<_, _>) = all
             .into_iter()
             .partition(|(name, _)| name.starts_with(ANNOTATION));
-        labels.retain(|name, _| !OWN_LABELS.contains(&name.as_str()));
+        let asked = |of: &str| Resources {
+            memory: labels.get(&format!("{ASKED}{of}.memory")).cloned(),
+            cpu: labels.get(&format!("{ASKED}{of}.cpu")).cloned(),
+        };
+        let (limits_asked, requests_asked) = (asked("limits"), asked("requests"));
+        labels.retain(|name, _| !OWN_LABELS.contains(&name.as_str()) && !name.starts_with(ASKED));
         let secrets: BTreeSet<_> = container
             .secrets
             .iter()
             .flatten()
-            .map(|secret| secret.secret_name.clone())
+            .map(SecretRef::name)
             .collect();
         let placement = self.spec.task_template.placement.as_ref();
         let resources = self.spec.task_template.resources.as_ref();
@@ -337,11 +342,11 @@ impl Service {
                 .collect(),
             limits: resources
                 .and_then(|r| r.limits.as_ref())
-                .map(Amounts::show)
+                .map(|amounts| amounts.show(limits_asked))
                 .unwrap_or_default(),
             requests: resources
                 .and_then(|r| r.reservations.as_ref())
-                .map(Amounts::show)
+                .map(|amounts| amounts.show(requests_asked))
                 .unwrap_or_default(),
             read_only: container.read_only,
             created_at: Some(self.created_at.clone()).filter(|at| !at.is_empty()),
@@ -349,15 +354,36 @@ impl Service {
     }
 }
 
+impl SecretRef {
+    /// The name that the function knows it by: versions of a secret have names of their own.
+    fn name(&self) -> String {
+        let file = self.file.as_ref().map(|file| file.name.as_str());
+        let known = file.and_then(|path| path.strip_prefix(SECRETS));
+        known.unwrap_or(&self.secret_name).to_owned()
+    }
+}
+
 impl Amounts {
-    /// As text in Kubernetes' units, the ones that clients of the contract know.
-    fn show(&self) -> Resources {
-        let memory = (self.memory_bytes > 0).then(|| match self.memory_bytes {
+    /// As text: in the operator's own words where they still say what is in force, else in Kubernetes' units, the ones that clients
+    /// of the contract know.
+    fn show(&self, asked: Resources) -> Resources {
+        let is_so = |text: &String, read: fn(&str) -> Result<i64, String>, amount: i64| {
+            read(text) == Ok(amount)
+        };
+        let (bytes, nanos) = (self.memory_bytes, self.nano_cpus);
+        let memory = match bytes {
             bytes if bytes % (1 << 20) == 0 => format!("{}Mi", bytes >> 20),
             bytes => bytes.to_string(),
-        });
-        let cpu = (self.nano_cpus > 0).then(|| format!("{}m", self.nano_cpus / 1_000_000));
-        Resources { memory, cpu }
+        };
+        let cpu = format!("{}m", nanos / 1_000_000);
+        let memory_asked = asked
+            .memory
+            .filter(|text| is_so(text, quantity::memory, bytes));
+        let cpu_asked = asked.cpu.filter(|text| is_so(text, quantity::cpu, nanos));
+        Resources {
+            memory: memory_asked.or_else(|| (bytes > 0).then_some(memory)),
+            cpu: cpu_asked.or_else(|| (nanos > 0).then_some(cpu)),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Lets so many calls in; as many more may wait, in the order in which they came.
 #[derive(Debug)]
-pub struct Gate {
+pub struct Turnstile {
     most: usize,
     room: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -20,8 +20,8 @@ pub struct Place {
     _room: OwnedSemaphorePermit,
 }
 
-impl Gate {
-    /// A gate for so many calls.
+impl Turnstile {
+    /// A turnstile for so many calls.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self {
@@ -73,9 +73,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn so_many_run_as_many_wait_and_the_rest_is_sent_away() {
-        let gate = Gate::new(2);
+        let turnstile = Turnstile::new(2);
         let patience = Duration::from_secs(1);
-        let enter = || gate.enter(patience);
+        let enter = || turnstile.enter(patience);
         let running = [enter().await.unwrap(), enter().await.unwrap()];
         let mut waiting = [Box::pin(enter()), Box::pin(enter())];
         for one in &mut waiting {
@@ -92,8 +92,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_longer_than_patience() {
-        let gate = Gate::new(1);
-        let _running = gate.enter(Duration::ZERO).await.unwrap();
-        assert!(gate.enter(Duration::from_secs(1)).await.is_none());
+        let turnstile = Turnstile::new(1);
+        let _running = turnstile.enter(Duration::ZERO).await.unwrap();
+        assert!(turnstile.enter(Duration::from_secs(1)).await.is_none());
     }
 }

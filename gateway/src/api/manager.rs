@@ -1,0 +1,371 @@
+//! The management API: each operation read, carried out by the provider, told to whoever asked, and noted if it changed anything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{HeaderMap, Request, Response, StatusCode};
+use tokio::sync::Notify;
+
+use super::Pages;
+use super::fields::Fields;
+use super::types::{Description, FunctionStatus, Info};
+use super::wanted::Home;
+use crate::auth::{self, Denied, Gate};
+use crate::discovery::operate::{Doing, Failed, Operator, Trouble};
+use crate::function::{FunctionName, MAX_REPLICAS};
+use crate::reply::{self, Body, CALL_ID, Failure};
+use crate::router::Operation;
+use crate::table::Snapshot;
+
+/// The most that a request's body may hold.
+const MAX_BODY: usize = 1 << 20;
+/// The same for a secret: the largest one is sent twice, as text with escapes and in base64.
+const MAX_SECRET_BODY: usize = 4 << 20;
+/// How long a request's body may take to come.
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a change waits to be seen in the table, so that whoever asks next sees it too.
+const SEEN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the management API works with.
+pub struct Manager {
+    /// The functions, and what is told of them.
+    pub pages: Arc<Pages>,
+    /// Who carries changes out.
+    pub operator: Arc<dyn Operator>,
+    /// Who may ask.
+    pub gate: Arc<Gate>,
+    /// The network that functions are on, if there is one.
+    pub network: Option<String>,
+    /// Something was changed: look now.
+    pub nudge: Arc<Notify>,
+}
+
+/// Who asks.
+pub(super) struct Caller {
+    /// Their name.
+    who: Arc<str>,
+    /// Where from.
+    peer: String,
+    /// The request's id.
+    id: HeaderValue,
+    /// Whether errors shall be JSON.
+    reads_json: bool,
+}
+
+impl Caller {
+    /// Somebody whom nobody has asked yet.
+    fn of(headers: &HeaderMap, peer: &str) -> Self {
+        let accept = headers
+            .get(ACCEPT)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        Self {
+            who: "".into(),
+            peer: peer.to_owned(),
+            id: headers
+                .get(CALL_ID)
+                .cloned()
+                .unwrap_or_else(|| HeaderValue::from_static("-")),
+            reads_json: ["application/json", "application/problem+json"]
+                .iter()
+                .any(|json| accept.contains(json)),
+        }
+    }
+
+    fn denied(&self, denied: Denied) -> Response<Body> {
+        match denied {
+            Denied::Unknown => {
+                let sentence = "the management API asks for a login (basic auth)".to_owned();
+                let mut response = self.refused(StatusCode::UNAUTHORIZED, sentence, None);
+                response
+                    .headers_mut()
+                    .insert(WWW_AUTHENTICATE, auth::CHALLENGE);
+                response
+            }
+            Denied::TooMany(seconds) => {
+                let sentence =
+                    format!("too many wrong logins from your address: try again in {seconds} s");
+                self.refused(StatusCode::TOO_MANY_REQUESTS, sentence, Some(seconds))
+            }
+        }
+    }
+
+    fn refused(
+        &self,
+        status: StatusCode,
+        sentence: String,
+        retry_after: Option<u32>,
+    ) -> Response<Body> {
+        let failure = Failure {
+            status,
+            sentence,
+            cause: String::new(),
+            call_id: &self.id,
+            retry_after,
+        };
+        if self.reads_json {
+            reply::problem(&failure)
+        } else {
+            reply::failure(&failure)
+        }
+    }
+}
+
+impl Manager {
+    /// Carries out an operation for somebody who may ask for it, and answers.
+    pub async fn answer(
+        &self,
+        operation: Operation,
+        request: Request<Incoming>,
+        peer: &str,
+    ) -> Response<Body> {
+        let mut caller = Caller::of(request.headers(), peer);
+        match self.gate.admit(request.headers(), peer.parse().ok()) {
+            Ok(who) => caller.who = who,
+            Err(denied) => return caller.denied(denied),
+        }
+        let done = self.perform(operation, request, &caller).await;
+        done.unwrap_or_else(|failed| caller.refused(failed.kind.status(), failed.sentence, None))
+    }
+
+    async fn perform(
+        &self,
+        operation: Operation,
+        request: Request<Incoming>,
+        caller: &Caller,
+    ) -> Result<Response<Body>, Failed> {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        if let Some(why) =
+            asked(&query, "namespace").and_then(|namespace| self.home().not_here(&namespace))
+        {
+            return Err(invalid(format!("namespace: {why}")));
+        }
+        match operation {
+            Operation::ListFunctions => self.list(),
+            Operation::Describe(name) => self.describe(&name),
+            Operation::Info => Ok(reply::json(
+                StatusCode::OK,
+                &Info::of(self.pages.orchestration),
+            )),
+            Operation::CreateFunction => {
+                self.create(fields(request, MAX_BODY).await?, caller).await
+            }
+            Operation::UpdateFunction => {
+                self.update(fields(request, MAX_BODY).await?, caller).await
+            }
+            Operation::RemoveFunction => {
+                self.remove(fields(request, MAX_BODY).await?, caller).await
+            }
+            Operation::ListSecrets => self.list_secrets().await,
+            Operation::CreateSecret => {
+                self.create_secret(fields(request, MAX_SECRET_BODY).await?, caller)
+                    .await
+            }
+            Operation::UpdateSecret => {
+                self.update_secret(fields(request, MAX_SECRET_BODY).await?, caller)
+                    .await
+            }
+            Operation::RemoveSecret => {
+                self.remove_secret(fields(request, MAX_BODY).await?, caller)
+                    .await
+            }
+            Operation::Scale(name) => {
+                self.scale(&name, fields(request, MAX_BODY).await?, caller)
+                    .await
+            }
+        }
+    }
+
+    fn list(&self) -> Result<Response<Body>, Failed> {
+        self.check_listed()?;
+        let snapshot = self.pages.table.snapshot();
+        let functions = snapshot.functions();
+        let mut list: Vec<_> = functions
+            .map(|function| FunctionStatus::of(function, &self.pages.namespace))
+            .collect();
+        list.sort_by(|a, b| a.name.cmp(b.name));
+        Ok(reply::json(StatusCode::OK, &list))
+    }
+
+    fn describe(&self, name: &str) -> Result<Response<Body>, Failed> {
+        let Some(function) = self.pages.table.find(name) else {
+            self.check_listed()?;
+            return Err(Failed::no_function(name));
+        };
+        Ok(reply::json(
+            StatusCode::OK,
+            &Description::of(&function, &self.pages.namespace),
+        ))
+    }
+
+    /// An empty list would say that there are no functions; nobody knows yet.
+    fn check_listed(&self) -> Result<(), Failed> {
+        if self.pages.table.is_published() {
+            return Ok(());
+        }
+        let why = self.pages.why_nothing_is_known();
+        Err(Failed::new(
+            Trouble::Away,
+            format!("the functions are not known yet: {why}"),
+        ))
+    }
+
+    async fn create(&self, fields: Fields, caller: &Caller) -> Result<Response<Body>, Failed> {
+        let wanted = self.home().wanted(fields).map_err(invalid)?;
+        let name = wanted.name.clone();
+        let notes = noted(
+            caller,
+            "create function",
+            &name,
+            self.operator.create(wanted),
+        )
+        .await?;
+        self.seen(|now| now.find(name.as_str()).is_some()).await;
+        Ok(accepted(&notes))
+    }
+
+    async fn update(&self, fields: Fields, caller: &Caller) -> Result<Response<Body>, Failed> {
+        let wanted = self.home().wanted(fields).map_err(invalid)?;
+        let name = wanted.name.clone();
+        let notes = noted(
+            caller,
+            "update function",
+            &name,
+            self.operator.update(wanted),
+        )
+        .await?;
+        self.nudge.notify_one();
+        Ok(accepted(&notes))
+    }
+
+    async fn remove(&self, mut fields: Fields, caller: &Caller) -> Result<Response<Body>, Failed> {
+        let home = self.home();
+        let name = home.name(&mut fields, "functionName");
+        home.check_namespace(&mut fields);
+        let name = fields
+            .finish(name)
+            .map_err(invalid)?
+            .ok_or_else(|| invalid("functionName: is missing"))?;
+        noted(
+            caller,
+            "remove function",
+            &name,
+            self.operator.remove(name.clone()),
+        )
+        .await?;
+        self.seen(|now| now.find(name.as_str()).is_none()).await;
+        Ok(accepted(&[]))
+    }
+
+    async fn scale(
+        &self,
+        name: &str,
+        mut fields: Fields,
+        caller: &Caller,
+    ) -> Result<Response<Body>, Failed> {
+        let home = self.home();
+        // Old clients write the name here, too (wire contract §4).
+        let named = fields.text("serviceName");
+        if named
+            .is_some_and(|named| crate::router::without_namespace(&named, home.namespace) != name)
+        {
+            fields.mistake(
+                "serviceName",
+                format!("is another function than '{name}' of the path"),
+            );
+        }
+        home.check_namespace(&mut fields);
+        let replicas = fields.count("replicas");
+        if replicas.is_some_and(|replicas| replicas > MAX_REPLICAS) {
+            fields.mistake("replicas", format!("must be {MAX_REPLICAS} at most"));
+        }
+        let replicas = fields
+            .finish(replicas)
+            .map_err(invalid)?
+            .unwrap_or_default();
+        let name = FunctionName::new(name).map_err(|error| invalid(error.to_string()))?;
+        let what = format!("scale function to {replicas}");
+        noted(
+            caller,
+            &what,
+            &name,
+            self.operator.scale(name.clone(), replicas),
+        )
+        .await?;
+        let is_scaled = |now: &Snapshot| {
+            now.find(name.as_str())
+                .is_some_and(|one| one.deployment.replicas.desired == replicas)
+        };
+        self.seen(is_scaled).await;
+        Ok(accepted(&[]))
+    }
+
+    /// Waits until the table shows a change, but not for long: it was made in any case.
+    async fn seen(&self, shows: impl Fn(&Snapshot) -> bool) {
+        self.nudge.notify_one();
+        self.pages.table.until(SEEN_PATIENCE, shows).await;
+    }
+
+    pub(super) fn home(&self) -> Home<'_> {
+        Home {
+            namespace: &self.pages.namespace,
+            network: self.network.as_deref(),
+        }
+    }
+}
+
+/// Has a change made, and notes who wanted it and what came of it.
+pub(super) async fn noted<T>(
+    caller: &Caller,
+    what: &str,
+    name: &impl std::fmt::Display,
+    doing: Doing<'_, T>,
+) -> Result<T, Failed> {
+    let done = doing.await;
+    let id = caller.id.to_str().unwrap_or("-");
+    let result = match &done {
+        Ok(_) => "done",
+        Err(failed) => failed.sentence.as_str(),
+    };
+    tracing::info!(audit = what, name = %name, who = %caller.who, peer = caller.peer, id, "{result}");
+    done
+}
+
+fn accepted(notes: &[String]) -> Response<Body> {
+    let lines: String = notes.iter().map(|note| format!("{note}\n")).collect();
+    reply::text(StatusCode::ACCEPTED, lines)
+}
+
+pub(super) fn invalid(sentence: impl Into<String>) -> Failed {
+    Failed::new(Trouble::Invalid, sentence)
+}
+
+/// The value of a field of the query.
+fn asked(query: &str, name: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs
+        .find(|(known, _)| known == name)
+        .map(|(_, value)| value.into_owned())
+        .filter(|value| !value.is_empty())
+}
+
+async fn fields(request: Request<Incoming>, most: usize) -> Result<Fields, Failed> {
+    let body = Limited::new(request.into_body(), most).collect();
+    let body = tokio::time::timeout(BODY_PATIENCE, body).await;
+    let body =
+        body.map_err(|_| invalid(format!("the body did not come within {BODY_PATIENCE:?}")))?;
+    let body = body.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            Failed::new(
+                Trouble::TooLarge,
+                format!("the body has more than {most} bytes"),
+            )
+        } else {
+            invalid(format!("the body could not be read: {error}"))
+        }
+    })?;
+    Fields::parse(&body.to_bytes()).map_err(invalid)
+}

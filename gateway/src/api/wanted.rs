@@ -1,0 +1,464 @@
+//! A FunctionDeployment (wire contract §4) → a function as wanted. Pure: what the client wrote is checked here, field by field, and
+//! nothing that it wrote is dropped in silence.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use super::fields::Fields;
+use crate::discovery::operate::{
+    Amounts, PIDS, RegistryLogin, SCALE_MAX, SCALE_MIN, Wanted, is_reserved,
+};
+use crate::function::{FunctionName, Handling, Limits, MAX_REPLICAS, Resources, SecretName, Spec};
+use crate::quantity;
+use crate::router::without_namespace;
+
+/// Where this gateway's functions are: what a request may say of it, and nothing else.
+pub(super) struct Home<'a> {
+    /// The one namespace.
+    pub(super) namespace: &'a str,
+    /// The network that calls are routed on, if there is one.
+    pub(super) network: Option<&'a str>,
+}
+
+impl Home<'_> {
+    /// Reads the fields of a deployment.
+    ///
+    /// # Errors
+    /// All mistakes in one line, each named by its field.
+    pub(super) fn wanted(&self, mut fields: Fields) -> Result<Wanted, String> {
+        let name = self.name(&mut fields, "service");
+        self.check_namespace(&mut fields);
+        self.check_network(&mut fields);
+        let spec = Spec {
+            image: image(&mut fields),
+            env_process: fields.text("envProcess"),
+            env_vars: fields.text_map("envVars"),
+            constraints: fields.texts("constraints"),
+            secrets: fields.texts("secrets"),
+            labels: fields.text_map("labels"),
+            annotations: fields.text_map("annotations"),
+            limits: resources(&mut fields, "limits"),
+            requests: resources(&mut fields, "requests"),
+            read_only: fields.flag("readOnlyRootFilesystem"),
+            created_at: None,
+        };
+        let limits = amounts(&mut fields, "limits", &spec.limits);
+        let requests = amounts(&mut fields, "requests", &spec.requests);
+        check_least_memory(&mut fields, limits);
+        check_order(&mut fields, limits, requests);
+        check_environment(&mut fields, &spec);
+        check_lists(&mut fields, &spec);
+        check_labels(&mut fields, name.as_ref(), &spec);
+        let registry = registry(&mut fields);
+        let wanted = name.map(|name| Wanted {
+            name,
+            spec,
+            limits,
+            requests,
+            registry,
+        });
+        // Without a name there was a mistake.
+        let wanted = fields.finish(wanted)?;
+        wanted.ok_or_else(|| "service: is missing".to_owned())
+    }
+
+    /// A function's name in a field, its namespace left out.
+    pub(super) fn name(&self, fields: &mut Fields, field: &str) -> Option<FunctionName> {
+        let text = fields.required(field);
+        if text.is_empty() {
+            return None;
+        }
+        match FunctionName::new(without_namespace(&text, self.namespace)) {
+            Ok(name) if is_service_name(name.as_str()) => Some(name),
+            _ => {
+                let hint = "a name has 1 to 63 letters, digits, - and _, and begins and ends with a letter or digit";
+                fields.mistake(
+                    field,
+                    format!(
+                        "'{text}' cannot be used: {hint}; the one namespace here is {}",
+                        self.namespace
+                    ),
+                );
+                None
+            }
+        }
+    }
+
+    /// Refuses another namespace than the one there is.
+    pub(super) fn check_namespace(&self, fields: &mut Fields) {
+        if let Some(why) = fields
+            .text("namespace")
+            .and_then(|asked| self.not_here(&asked))
+        {
+            fields.mistake("namespace", why);
+        }
+    }
+
+    /// Why a namespace cannot be used, if it cannot.
+    pub(super) fn not_here(&self, namespace: &str) -> Option<String> {
+        (namespace != self.namespace).then(|| {
+            format!(
+                "there is no '{namespace}' here; the one namespace is {}",
+                self.namespace
+            )
+        })
+    }
+
+    fn check_network(&self, fields: &mut Fields) {
+        if let (Some(asked), Some(network)) = (fields.text("network"), self.network)
+            && asked != network
+        {
+            fields.mistake(
+                "network",
+                format!("functions are on '{network}', not on '{asked}': leave it out"),
+            );
+        }
+    }
+}
+
+/// What Swarm takes as a service's name: a part of a host's name.
+fn is_service_name(name: &str) -> bool {
+    let is_end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = name.as_bytes();
+    is_end(bytes.first()) && is_end(bytes.last()) && !bytes.contains(&b'.')
+}
+
+fn image(fields: &mut Fields) -> String {
+    let image = fields.required("image");
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@".contains(&byte);
+    if image.len() > 512 || !image.bytes().all(is_allowed) {
+        fields.mistake(
+            "image",
+            format!("'{}' is no image's name", image.escape_debug()),
+        );
+    }
+    image
+}
+
+fn resources(fields: &mut Fields, field: &str) -> Resources {
+    let mut object = fields.object(field);
+    let mut text = |what: &str| match object.remove(what) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => Some(text).filter(|text| !text.is_empty()),
+        Some(_) => {
+            fields.mistake(
+                &format!("{field}.{what}"),
+                "must be a text such as 40Mi or 100m",
+            );
+            None
+        }
+    };
+    let (memory, cpu) = (text("memory"), text("cpu"));
+    for unit in object.keys().filter(|name| name.ends_with("/gpu")) {
+        fields.mistake(
+            &format!("{field}.{unit}"),
+            "this gateway places no function by graphics processors",
+        );
+    }
+    Resources { memory, cpu }
+}
+
+fn amounts(fields: &mut Fields, field: &str, written: &Resources) -> Amounts {
+    let mut read = |what: &str, text: &Option<String>, parse: fn(&str) -> Result<i64, String>| {
+        let amount = text.as_deref().map(parse)?;
+        amount
+            .map_err(|why| fields.mistake(&format!("{field}.{what}"), why))
+            .ok()
+    };
+    Amounts {
+        memory: read("memory", &written.memory, quantity::memory),
+        nano_cpus: read("cpu", &written.cpu, quantity::cpu),
+    }
+}
+
+fn check_least_memory(fields: &mut Fields, limits: Amounts) {
+    if limits
+        .memory
+        .is_some_and(|bytes| bytes < quantity::LEAST_MEMORY)
+    {
+        fields.mistake(
+            "limits.memory",
+            "Docker starts no container with less than 6Mi",
+        );
+    }
+}
+
+fn check_order(fields: &mut Fields, limits: Amounts, requests: Amounts) {
+    for (what, limit, request) in [
+        ("memory", limits.memory, requests.memory),
+        ("cpu", limits.nano_cpus, requests.nano_cpus),
+    ] {
+        if let (Some(limit), Some(request)) = (limit, request)
+            && request > limit
+        {
+            fields.mistake(
+                &format!("requests.{what}"),
+                format!("is more than limits.{what}"),
+            );
+        }
+    }
+}
+
+fn check_environment(fields: &mut Fields, spec: &Spec) {
+    for (name, value) in &spec.env_vars {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            fields.mistake(
+                &format!("envVars.{}", name.escape_debug()),
+                "a variable's name has no = in it, and neither has a NUL",
+            );
+        }
+    }
+    if spec.env_process.is_some() && spec.env_vars.contains_key("fprocess") {
+        fields.mistake(
+            "envVars.fprocess",
+            "says the same as envProcess: leave one out",
+        );
+    }
+    if spec
+        .env_process
+        .as_ref()
+        .is_some_and(|command| command.contains('\0'))
+    {
+        fields.mistake("envProcess", "has a NUL in it");
+    }
+}
+
+fn check_lists(fields: &mut Fields, spec: &Spec) {
+    for constraint in &spec.constraints {
+        let sides = constraint
+            .split_once("==")
+            .or_else(|| constraint.split_once("!="));
+        if !sides.is_some_and(|(key, value)| !key.trim().is_empty() && !value.trim().is_empty()) {
+            fields.mistake(
+                "constraints",
+                format!("'{constraint}' is not like node.role == worker"),
+            );
+        }
+    }
+    for (number, secret) in spec.secrets.iter().enumerate() {
+        if SecretName::new(secret).is_none() {
+            fields.mistake(
+                "secrets",
+                format!("'{}' is no secret's name", secret.escape_debug()),
+            );
+        } else if spec.secrets[..number].contains(secret) {
+            fields.mistake("secrets", format!("'{secret}' is there twice"));
+        }
+    }
+}
+
+fn check_labels(fields: &mut Fields, name: Option<&FunctionName>, spec: &Spec) {
+    for (label, value) in &spec.labels {
+        let is_name_again =
+            label == "com.openfaas.function" && name.is_some_and(|name| name.as_str() == value);
+        if label.is_empty() || is_reserved(label) && !is_name_again {
+            fields.mistake(&format!("labels.{label}"), "is reserved: leave it out");
+        }
+    }
+    if spec.annotations.contains_key("") {
+        fields.mistake("annotations", "one has no name");
+    }
+    if spec
+        .labels
+        .get("skep.enable")
+        .is_some_and(|value| value != "true")
+    {
+        fields.mistake("labels.skep.enable", "would make it no function");
+    }
+    let mut wrong = Vec::new();
+    let mut note = |label: &'static str, why: String| wrong.push((label, why));
+    let written = |label: &str| spec.labels.get(label).map(String::as_str);
+    Limits::read(written, &mut note);
+    Handling::read(written, &mut note);
+    let number = |label: &str| spec.labels.get(label).map(|text| text.parse::<u64>());
+    for (label, most) in [
+        ("skep.port", 65_535),
+        (PIDS, 4_194_304),
+        (SCALE_MIN, MAX_REPLICAS),
+        (SCALE_MAX, MAX_REPLICAS),
+    ] {
+        let least = if label.starts_with("skep.") { 1 } else { 0 };
+        if number(label)
+            .is_some_and(|number| !number.is_ok_and(|number| (least..=most).contains(&number)))
+        {
+            wrong.push((label, format!("write a number from {least} to {most}")));
+        }
+    }
+    if let (Some(Ok(min)), Some(Ok(max))) = (number(SCALE_MIN), number(SCALE_MAX))
+        && min > max
+    {
+        wrong.push((SCALE_MIN, format!("is more than {SCALE_MAX}")));
+    }
+    for (label, why) in wrong {
+        fields.mistake(&format!("labels.{label}"), why);
+    }
+}
+
+fn registry(fields: &mut Fields) -> Option<RegistryLogin> {
+    let text = fields.text("registryAuth")?;
+    let decoded = STANDARD
+        .decode(text)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok());
+    let login = decoded
+        .as_deref()
+        .and_then(|login| login.split_once(':'))
+        .filter(|(user, _)| !user.is_empty());
+    if login.is_none() {
+        fields.mistake("registryAuth", "must be user:password in base64");
+    }
+    login.map(|(user, password)| RegistryLogin {
+        user: user.to_owned(),
+        password: password.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const HOME: Home<'static> = Home {
+        namespace: "openfaas-fn",
+        network: Some("functions"),
+    };
+
+    fn wanted(body: &Value) -> Result<Wanted, String> {
+        HOME.wanted(Fields::parse(body.to_string().as_bytes()).unwrap())
+    }
+
+    fn full() -> Value {
+        json!({
+            "service": "cat.openfaas-fn", "image": "registry:5000/skep/cat:1", "namespace": "openfaas-fn", "network": "functions",
+            "envProcess": "cat -n", "envVars": { "A": "b=c" }, "constraints": ["node.role == worker"], "secrets": ["key"],
+            "labels": { "com.openfaas.scale.min": "2", "skep.timeout": "90s" }, "annotations": { "topic": "x" },
+            "limits": { "memory": "40m", "cpu": "100m" }, "requests": { "memory": "20Mi" },
+            "readOnlyRootFilesystem": true, "registryAuth": "bWU6aHVudGVyMg==", "novelty": [1, 2]
+        })
+    }
+
+    #[test]
+    fn everything_that_was_written_is_wanted() {
+        let wanted = wanted(&full()).unwrap();
+        assert_eq!(wanted.name.as_str(), "cat");
+        assert_eq!(wanted.spec.limits.memory.as_deref(), Some("40m"));
+        assert_eq!(
+            (wanted.limits.memory, wanted.limits.nano_cpus),
+            (Some(40 << 20), Some(100_000_000))
+        );
+        assert_eq!(
+            wanted.requests,
+            Amounts {
+                memory: Some(20 << 20),
+                nano_cpus: None
+            }
+        );
+        assert_eq!(wanted.registry.unwrap().password, "hunter2");
+        assert!(
+            wanted.spec.read_only
+                && wanted.spec.secrets == ["key"]
+                && wanted.spec.env_vars["A"] == "b=c"
+        );
+    }
+
+    #[test]
+    fn what_old_clients_send_for_nothing_is_nothing() {
+        let bare = json!({ "service": "cat", "image": "cat", "labels": null, "annotations": null, "network": "", "registryAuth": "", "limits": null });
+        assert_eq!(
+            wanted(&bare).unwrap().spec,
+            Spec {
+                image: "cat".into(),
+                ..Spec::default()
+            }
+        );
+    }
+
+    #[test]
+    fn every_field_wrong_in_turn_is_named() {
+        for (field, value, named) in [
+            ("service", json!(1), "service:"),
+            ("service", json!(""), "service:"),
+            ("service", json!("n".repeat(64)), "service:"),
+            ("service", json!("cat.other"), "service:"),
+            ("service", json!("../x"), "service:"),
+            ("service", json!("-cat"), "service:"),
+            ("image", json!(null), "image:"),
+            ("image", json!("a b"), "image:"),
+            ("namespace", json!("kube-system"), "namespace:"),
+            ("network", json!("bridge"), "network:"),
+            ("envProcess", json!(["cat"]), "envProcess:"),
+            ("envVars", json!({ "A": 1 }), "envVars.A:"),
+            ("envVars", json!({ "A=B": "" }), "envVars.A=B:"),
+            ("envVars", json!({ "fprocess": "wc" }), "envVars.fprocess:"),
+            ("constraints", json!("node.role==worker"), "constraints:"),
+            ("constraints", json!(["disktype=ssd"]), "constraints:"),
+            ("secrets", json!(["a/b"]), "secrets:"),
+            ("secrets", json!(["key", "key"]), "secrets:"),
+            ("labels", json!({ "x": null }), "labels.x:"),
+            (
+                "labels",
+                json!({ "com.openfaas.function": "dog" }),
+                "labels.com.openfaas.function:",
+            ),
+            (
+                "labels",
+                json!({ "skep.asked.limits.memory": "1" }),
+                "labels.skep.asked.limits.memory:",
+            ),
+            (
+                "labels",
+                json!({ "com.docker.stack.namespace": "x" }),
+                "labels.com.docker.stack.namespace:",
+            ),
+            (
+                "labels",
+                json!({ "skep.enable": "false" }),
+                "labels.skep.enable:",
+            ),
+            (
+                "labels",
+                json!({ "skep.timeout": "soon" }),
+                "labels.skep.timeout:",
+            ),
+            ("labels", json!({ "skep.port": "0" }), "labels.skep.port:"),
+            (
+                "labels",
+                json!({ "com.openfaas.scale.min": "many" }),
+                "labels.com.openfaas.scale.min:",
+            ),
+            (
+                "labels",
+                json!({ "com.openfaas.scale.min": "3", "com.openfaas.scale.max": "2" }),
+                "labels.com.openfaas.scale.min:",
+            ),
+            ("annotations", json!([]), "annotations:"),
+            ("limits", json!("40Mi"), "limits:"),
+            ("limits", json!({ "memory": "lots" }), "limits.memory:"),
+            ("limits", json!({ "memory": "5Mi" }), "limits.memory:"),
+            ("limits", json!({ "cpu": 1 }), "limits.cpu:"),
+            (
+                "limits",
+                json!({ "nvidia.com/gpu": "1" }),
+                "limits.nvidia.com/gpu:",
+            ),
+            ("requests", json!({ "memory": "1Gi" }), "requests.memory:"),
+            ("requests", json!({ "cpu": "-1" }), "requests.cpu:"),
+            (
+                "readOnlyRootFilesystem",
+                json!("true"),
+                "readOnlyRootFilesystem:",
+            ),
+            ("registryAuth", json!("me:hunter2"), "registryAuth:"),
+        ] {
+            let mut body = full();
+            body[field] = value.clone();
+            let told = wanted(&body).unwrap_err();
+            assert!(
+                told.starts_with(named) && !told.contains("hunter2"),
+                "{field}={value}: {told}"
+            );
+        }
+    }
+}

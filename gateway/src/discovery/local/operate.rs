@@ -1,0 +1,113 @@
+//! Changing local functions: their number of replicas. What they are says the stack file, which is watched.
+
+use std::sync::Arc;
+
+use super::Local;
+use super::stack::{MAX_REPLICAS, Run};
+use crate::discovery::operate::{Doing, Failed, Notes, Operator, SecretValue, Trouble, Wanted};
+use crate::function::{FunctionName, SecretName};
+
+impl Operator for Arc<Local> {
+    fn create(&self, _wanted: Wanted) -> Doing<'_, Notes> {
+        Box::pin(async { Err(self.in_the_file("made")) })
+    }
+
+    fn update(&self, wanted: Wanted) -> Doing<'_, Notes> {
+        Box::pin(async move {
+            // Clients try an update first, and then make what is unknown.
+            let is_known = self.lock().contains_key(&wanted.name);
+            Err(if is_known {
+                self.in_the_file("changed")
+            } else {
+                Failed::no_function(wanted.name.as_str())
+            })
+        })
+    }
+
+    fn scale(&self, name: FunctionName, replicas: u64) -> Doing<'_, ()> {
+        Box::pin(async move { self.set_replicas(&name, replicas) })
+    }
+
+    fn remove(&self, name: FunctionName) -> Doing<'_, ()> {
+        Box::pin(async move {
+            let is_known = self.lock().contains_key(&name);
+            Err(if is_known {
+                self.in_the_file("removed")
+            } else {
+                Failed::no_function(name.as_str())
+            })
+        })
+    }
+
+    fn secrets(&self) -> Doing<'_, Vec<String>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn create_secret(&self, _name: SecretName, _value: SecretValue) -> Doing<'_, ()> {
+        Box::pin(async { Err(no_secrets()) })
+    }
+
+    fn update_secret(&self, _name: SecretName, _value: SecretValue) -> Doing<'_, ()> {
+        Box::pin(async { Err(no_secrets()) })
+    }
+
+    fn remove_secret(&self, _name: SecretName) -> Doing<'_, ()> {
+        Box::pin(async { Err(no_secrets()) })
+    }
+}
+
+fn no_secrets() -> Failed {
+    let sentence =
+        "local functions have no secrets: give them what they need in the stack file's environment";
+    Failed::new(Trouble::Unsupported, sentence)
+}
+
+impl Local {
+    /// Starts what is missing, or ends what is too much; it lasts until the stack file changes the function.
+    fn set_replicas(&self, name: &FunctionName, replicas: u64) -> Result<(), Failed> {
+        let wanted = usize::try_from(replicas)
+            .ok()
+            .filter(|wanted| *wanted <= MAX_REPLICAS);
+        let wanted = wanted.ok_or_else(|| {
+            Failed::new(
+                Trouble::Invalid,
+                format!("replicas: must be {MAX_REPLICAS} at most on one machine"),
+            )
+        })?;
+        let mut functions = self.lock();
+        let running = functions
+            .get_mut(name)
+            .ok_or_else(|| Failed::no_function(name.as_str()))?;
+        let Run::Command { folder, .. } = &running.function.run else {
+            let why = format!(
+                "function '{name}' is a server that runs already: it cannot be scaled here"
+            );
+            return Err(Failed::new(Trouble::Unsupported, why));
+        };
+        for number in running.replicas.len() + 1..=wanted {
+            let replica = self.start_replica(name, &running.function, folder, number);
+            let failed = |error| {
+                Failed::new(
+                    Trouble::Refused,
+                    format!("a replica could not be started: {error}"),
+                )
+            };
+            running.replicas.push(replica.map_err(failed)?);
+        }
+        let surplus = running.replicas.split_off(wanted);
+        drop(functions);
+        self.changed.notify_one();
+        for replica in surplus {
+            tokio::spawn(replica.stop());
+        }
+        Ok(())
+    }
+
+    fn in_the_file(&self, what: &str) -> Failed {
+        let file = self.file.display();
+        Failed::new(
+            Trouble::Unsupported,
+            format!("local functions are {what} in {file}: edit it, and it is applied at once"),
+        )
+    }
+}

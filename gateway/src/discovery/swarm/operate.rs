@@ -1,0 +1,323 @@
+//! Changing functions on a Swarm: each change reads a service, changes its JSON and writes it back at the version that was read.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
+use hyper::StatusCode;
+use hyper::header::HeaderValue;
+use serde_json::{Value, json};
+
+use super::Swarm;
+use super::engine::EngineError;
+use super::model::{Network, Service, Task};
+use super::spec::{self, Ground};
+use super::translate;
+use crate::discovery::operate::{
+    Doing, Failed, Notes, Operator, RegistryLogin, SecretValue, Trouble, Wanted,
+};
+use crate::function::{FunctionName, SecretName};
+
+/// How often a change is tried when somebody else changed the service in between.
+const ATTEMPTS: usize = 8;
+
+/// A service as the engine has it now.
+pub(super) struct Current {
+    pub(super) id: String,
+    version: u64,
+    pub(super) spec: Value,
+}
+
+impl From<Value> for Current {
+    fn from(mut found: Value) -> Self {
+        Self {
+            id: found["ID"].as_str().unwrap_or_default().to_owned(),
+            version: found["Version"]["Index"].as_u64().unwrap_or_default(),
+            spec: found["Spec"].take(),
+        }
+    }
+}
+
+impl Operator for Arc<Swarm> {
+    fn create(&self, wanted: Wanted) -> Doing<'_, Notes> {
+        Box::pin(self.make(wanted))
+    }
+
+    fn update(&self, wanted: Wanted) -> Doing<'_, Notes> {
+        Box::pin(async move {
+            let registry = login(&wanted);
+            let (network, _) = self.attached().await?;
+            let ground = self.ground(&network, &wanted).await?;
+            let change = |spec| Ok(spec::update(spec, &wanted, &ground));
+            self.change(&wanted.name, registry, change).await
+        })
+    }
+
+    fn scale(&self, name: FunctionName, replicas: u64) -> Doing<'_, ()> {
+        Box::pin(async move {
+            let change = |mut spec: Value| {
+                if spec::scale(&mut spec, replicas) {
+                    Ok(spec)
+                } else {
+                    Err(Failed::new(
+                        Trouble::Conflict,
+                        format!(
+                            "function '{name}' runs once on each node (mode global): it cannot be scaled"
+                        ),
+                    ))
+                }
+            };
+            self.change(&name, None, change).await.map(drop)
+        })
+    }
+
+    fn remove(&self, name: FunctionName) -> Doing<'_, ()> {
+        Box::pin(async move {
+            let current = self.current(&name).await?;
+            self.engine
+                .delete(&format!("/services/{}", current.id))
+                .await
+                .map_err(|error| match error {
+                    EngineError::Says(StatusCode::NOT_FOUND, _) => {
+                        Failed::no_function(name.as_str())
+                    }
+                    error => self.failed(&error),
+                })
+        })
+    }
+
+    fn secrets(&self) -> Doing<'_, Vec<String>> {
+        Box::pin(self.secret_names())
+    }
+
+    fn create_secret(&self, name: SecretName, value: SecretValue) -> Doing<'_, ()> {
+        Box::pin(async move { self.make_secret(&name, &value).await })
+    }
+
+    fn update_secret(&self, name: SecretName, value: SecretValue) -> Doing<'_, ()> {
+        Box::pin(async move { self.change_secret(&name, &value).await })
+    }
+
+    fn remove_secret(&self, name: SecretName) -> Doing<'_, ()> {
+        Box::pin(async move { self.remove_secret_of(&name).await })
+    }
+}
+
+impl Swarm {
+    async fn make(&self, wanted: Wanted) -> Result<Notes, Failed> {
+        let (network, _) = self.attached().await?;
+        let ground = self.ground(&network, &wanted).await?;
+        let asked = spec::create(&wanted, &ground);
+        let made = self
+            .engine
+            .post("/services/create", &asked, login(&wanted))
+            .await;
+        let made = made.map_err(|error| match error {
+            EngineError::Says(StatusCode::CONFLICT, _) => {
+                let hint = "change it with PUT, or choose another name";
+                Failed::new(
+                    Trouble::Conflict,
+                    format!("service: '{}' is there already: {hint}", wanted.name),
+                )
+            }
+            error => self.failed(&error),
+        })?;
+        Ok(self
+            .lost(made["ID"].as_str().unwrap_or_default(), &asked)
+            .await)
+    }
+
+    /// What this engine did not keep of what we asked for; nothing if it cannot be asked any more.
+    async fn lost(&self, id: &str, asked: &Value) -> Notes {
+        let Ok(kept) = self.engine.get::<Value>(&format!("/services/{id}")).await else {
+            return Notes::new();
+        };
+        let lost = spec::dropped(asked, &kept["Spec"]);
+        if lost.is_empty() {
+            return Notes::new();
+        }
+        vec![format!(
+            "this engine is too old for, and left out: {}",
+            lost.join(", ")
+        )]
+    }
+
+    async fn ground<'a>(
+        &self,
+        network: &'a Network,
+        wanted: &Wanted,
+    ) -> Result<Ground<'a>, Failed> {
+        Ok(Ground {
+            network: &network.id,
+            timeout: self.longest_call,
+            secrets: self.references(&wanted.spec.secrets).await?,
+        })
+    }
+
+    /// Changes a function's service.
+    async fn change(
+        &self,
+        name: &FunctionName,
+        registry: Option<HeaderValue>,
+        change: impl Fn(Value) -> Result<Value, Failed>,
+    ) -> Result<Notes, Failed> {
+        self.write(|| self.current(name), registry, change).await
+    }
+
+    /// Changes a service. Whoever changes it at the same time is not overwritten: the change is made again on what they wrote.
+    pub(super) async fn write<F: Future<Output = Result<Current, Failed>>>(
+        &self,
+        current: impl Fn() -> F,
+        registry: Option<HeaderValue>,
+        change: impl Fn(Value) -> Result<Value, Failed>,
+    ) -> Result<Notes, Failed> {
+        // Without a login of its own an update keeps the one that the service was made with.
+        let login = if registry.is_some() {
+            ""
+        } else {
+            "&registryAuthFrom=spec"
+        };
+        for _ in 0..ATTEMPTS {
+            let Current { id, version, spec } = current().await?;
+            let spec = change(spec)?;
+            let path = format!("/services/{id}/update?version={version}{login}");
+            match self.engine.post(&path, &spec, registry.clone()).await {
+                Ok(_) => return Ok(self.lost(&id, &spec).await),
+                Err(error) if error.is_stale() => {}
+                Err(error) => return Err(self.failed(&error)),
+            }
+        }
+        let why = format!("somebody else changed it {ATTEMPTS} times in a row: try again");
+        Err(Failed::new(Trouble::Conflict, why))
+    }
+
+    /// The service of a function: one that calls can be routed to. Infrastructure and the gateway itself are none.
+    pub(super) async fn current(&self, name: &FunctionName) -> Result<Current, Failed> {
+        let (network, own_address) = self.attached().await?;
+        let found = self.read_service(name.as_str()).await?;
+        let unreadable = |error: serde_json::Error| {
+            Failed::new(
+                Trouble::Refused,
+                format!("the engine's description of '{name}': {error}"),
+            )
+        };
+        let service: Service = serde_json::from_value(found.clone()).map_err(unreadable)?;
+        let filter = format!(
+            "/tasks?filters=%7B%22service%22%3A%5B%22{}%22%5D%2C%22desired-state%22%3A%5B%22running%22%5D%7D",
+            service.id
+        );
+        let tasks: Vec<Task> = self
+            .engine
+            .get(&filter)
+            .await
+            .map_err(|error| self.failed(&error))?;
+        let is_own = tasks
+            .iter()
+            .any(|task| task.address_on(&network.id) == Some(own_address));
+        // The engine also finds a service by its id.
+        if service.spec.name != name.as_str() || is_own || !service.is_function(self.require_label)
+        {
+            return Err(Failed::no_function(name.as_str()));
+        }
+        if !service.is_on(&network) {
+            return Err(Failed::new(
+                Trouble::Unknown,
+                translate::not_attached(name.as_str(), &network.name),
+            ));
+        }
+        Ok(Current::from(found))
+    }
+
+    /// The engine's own description of a service.
+    pub(super) async fn read_service(&self, name: &str) -> Result<Value, Failed> {
+        self.engine
+            .get(&format!("/services/{name}"))
+            .await
+            .map_err(|error| match error {
+                EngineError::Says(StatusCode::NOT_FOUND, _) => Failed::no_function(name),
+                error => self.failed(&error),
+            })
+    }
+
+    /// The network that calls are routed on, and our address there.
+    pub(super) async fn attached(&self) -> Result<(Network, std::net::IpAddr), Failed> {
+        self.place().await.map_err(|unlisted| {
+            Failed::new(
+                Trouble::Away,
+                format!("nothing was changed: {}", unlisted.0),
+            )
+        })
+    }
+
+    /// What an engine's error means to whoever asked for a change.
+    pub(super) fn failed(&self, error: &EngineError) -> Failed {
+        let told = self.unlisted(error).0;
+        let kind = match error {
+            EngineError::Says(StatusCode::BAD_REQUEST, _) => Trouble::Invalid,
+            EngineError::Says(StatusCode::CONFLICT, _) => Trouble::Conflict,
+            EngineError::Away(_) | EngineError::Says(StatusCode::SERVICE_UNAVAILABLE, _) => {
+                Trouble::Away
+            }
+            EngineError::Says(..) | EngineError::Broken(..) => Trouble::Refused,
+        };
+        let sentence = if kind == Trouble::Away {
+            format!("nothing was changed: {told}")
+        } else {
+            told
+        };
+        Failed::new(kind, sentence)
+    }
+}
+
+impl EngineError {
+    /// Somebody else wrote first. Engines say so with a 500 (docs/decisions/0021).
+    fn is_stale(&self) -> bool {
+        matches!(self, Self::Says(_, message) if message.contains("out of sequence"))
+    }
+}
+
+/// The header by which the engine, and the nodes, log in at the image's registry.
+fn login(wanted: &Wanted) -> Option<HeaderValue> {
+    let RegistryLogin { user, password } = wanted.registry.as_ref()?;
+    let login = json!({ "username": user, "password": password, "serveraddress": registry_of(&wanted.spec.image) });
+    let mut header = HeaderValue::from_str(&URL_SAFE.encode(login.to_string())).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
+/// The registry that an image comes from: its first part, if that can be a host; else Docker Hub.
+fn registry_of(image: &str) -> &str {
+    match image.split_once('/') {
+        Some((host, _)) if host == "localhost" || host.contains(['.', ':']) => host,
+        _ => "https://index.docker.io/v1/",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_names_its_registry() {
+        for (image, registry) in [
+            ("cat", "https://index.docker.io/v1/"),
+            ("skep/cat:1", "https://index.docker.io/v1/"),
+            ("ghcr.io/a/cat@sha256:1", "ghcr.io"),
+            ("localhost/cat", "localhost"),
+            ("registry:5000/cat", "registry:5000"),
+        ] {
+            assert_eq!(registry_of(image), registry, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_version_conflict_is_known_by_its_words() {
+        let stale = "rpc error: code = Unknown desc = update out of sequence";
+        assert!(EngineError::Says(StatusCode::INTERNAL_SERVER_ERROR, stale.into()).is_stale());
+        assert!(
+            !EngineError::Says(StatusCode::INTERNAL_SERVER_ERROR, "no space left".into())
+                .is_stale()
+        );
+    }
+}

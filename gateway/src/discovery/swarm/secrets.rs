@@ -1,0 +1,416 @@
+//! Secrets on a Swarm. Docker's secrets never change, so each value is a Docker secret of its own, `<name>.<version>`; functions see
+//! the newest one under a path that stays. An old version is removed once no service can come to need it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Swarm;
+use super::engine::EngineError;
+use super::operate::Current;
+use super::translate::SECRETS;
+use crate::discovery::operate::{Failed, SecretValue, Trouble};
+use crate::function::SecretName;
+
+/// Marks secrets that functions may read, as the Swarm provider of old did. Others, such as the gateway's own login, stay out of reach.
+const OWNER: (&str, &str) = ("com.openfaas.owner", "openfaas");
+/// The name that a version belongs to, and which one it is.
+const NAME: &str = "skep.secret";
+const VERSION: &str = "skep.secret.version";
+/// How often a new version is tried whose number somebody else took first.
+const ATTEMPTS: usize = 8;
+/// How long functions may take to be rolled to a new version before its predecessors are left to the next change.
+const SWEEP_FOR: Duration = Duration::from_secs(300);
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
+
+/// A secret of Docker's.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Stored {
+    #[serde(rename = "ID")]
+    id: String,
+    spec: StoredSpec,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct StoredSpec {
+    name: String,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// The versions of one secret, oldest first; never empty.
+type Versions = Vec<Stored>;
+
+impl Stored {
+    /// The name that functions know it by, if they may know it at all. One that was made by other means bears its own.
+    fn known_as(&self) -> Option<&str> {
+        let label = |name: &str| self.spec.labels.as_ref()?.get(name).map(String::as_str);
+        (label(OWNER.0) == Some(OWNER.1)).then(|| label(NAME).unwrap_or(&self.spec.name))
+    }
+
+    fn version(&self) -> u64 {
+        let label = self
+            .spec
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(VERSION));
+        label.and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+
+    /// How a service refers to it.
+    fn reference(&self, name: &str) -> Value {
+        json!({
+            "SecretID": self.id, "SecretName": self.spec.name,
+            "File": { "Name": format!("{SECRETS}{name}"), "UID": "0", "GID": "0", "Mode": 0o444 },
+        })
+    }
+}
+
+/// All secrets that functions may read, by name. Pure.
+fn by_name(stored: Vec<Stored>) -> BTreeMap<String, Versions> {
+    let mut all: BTreeMap<String, Versions> = BTreeMap::new();
+    for secret in stored {
+        if let Some(name) = secret.known_as() {
+            all.entry(name.to_owned()).or_default().push(secret);
+        }
+    }
+    all.values_mut()
+        .for_each(|versions| versions.sort_by_key(Stored::version));
+    all
+}
+
+/// Leads every reference to one of these versions to the newest; `None` if there is nothing to change. Pure.
+fn rolled(mut spec: Value, name: &str, versions: &Versions) -> Option<Value> {
+    let newest = versions.last()?;
+    let mut changed = false;
+    for secret in spec["TaskTemplate"]["ContainerSpec"]["Secrets"].as_array_mut()? {
+        let is_old = versions.iter().any(|old| secret["SecretID"] == *old.id)
+            && secret["SecretID"] != *newest.id;
+        if is_old && secret["File"]["Name"] == format!("{SECRETS}{name}") {
+            *secret = newest.reference(name);
+            changed = true;
+        }
+    }
+    changed.then_some(spec)
+}
+
+/// The ids of the secrets that a service needs, or will if its running update is rolled back. Pure.
+fn needed(service: &Value) -> BTreeSet<&str> {
+    let is_rolling = matches!(
+        service["UpdateStatus"]["State"].as_str(),
+        Some("updating" | "paused" | "rollback_started" | "rollback_paused")
+    );
+    let specs = [
+        Some(&service["Spec"]),
+        is_rolling.then(|| &service["PreviousSpec"]),
+    ];
+    let secrets = specs
+        .into_iter()
+        .flatten()
+        .filter_map(|spec| spec["TaskTemplate"]["ContainerSpec"]["Secrets"].as_array());
+    secrets
+        .flatten()
+        .filter_map(|secret| secret["SecretID"].as_str())
+        .collect()
+}
+
+impl Swarm {
+    async fn all_secrets(&self) -> Result<BTreeMap<String, Versions>, Failed> {
+        let stored = self.engine.get("/secrets").await;
+        stored.map(by_name).map_err(|error| self.failed(&error))
+    }
+
+    async fn all_services(&self) -> Result<Vec<Value>, Failed> {
+        self.engine
+            .get("/services")
+            .await
+            .map_err(|error| self.failed(&error))
+    }
+
+    async fn versions(&self, name: &SecretName) -> Result<Versions, Failed> {
+        let unknown = || {
+            Failed::new(
+                Trouble::Unknown,
+                format!("secret '{name}' not found; list them with GET /system/secrets"),
+            )
+        };
+        self.all_secrets()
+            .await?
+            .remove(name.as_str())
+            .ok_or_else(unknown)
+    }
+
+    /// The names of all secrets.
+    pub(super) async fn secret_names(&self) -> Result<Vec<String>, Failed> {
+        Ok(self.all_secrets().await?.into_keys().collect())
+    }
+
+    /// The references of a service to the newest versions of these secrets.
+    pub(super) async fn references(&self, names: &[String]) -> Result<Vec<Value>, Failed> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let all = self.all_secrets().await?;
+        let reference = |name: &String| match all.get(name).and_then(|versions| versions.last()) {
+            Some(newest) => Ok(newest.reference(name)),
+            None => Err(Failed::new(
+                Trouble::Invalid,
+                format!("secrets: there is no secret '{name}'; make it with POST /system/secrets"),
+            )),
+        };
+        names.iter().map(reference).collect()
+    }
+
+    /// Makes a secret.
+    pub(super) async fn make_secret(
+        &self,
+        name: &SecretName,
+        value: &SecretValue,
+    ) -> Result<(), Failed> {
+        let taken = || {
+            Failed::new(
+                Trouble::Conflict,
+                format!("secret '{name}' is there already: change it with PUT"),
+            )
+        };
+        if self.all_secrets().await?.contains_key(name.as_str()) {
+            return Err(taken());
+        }
+        // Of two who make it at once, the engine lets one take the number.
+        if self.store(name, 1, value).await? {
+            Ok(())
+        } else {
+            Err(taken())
+        }
+    }
+
+    /// Gives a secret a new value, and every function that has it the new version.
+    pub(super) async fn change_secret(
+        self: &Arc<Self>,
+        name: &SecretName,
+        value: &SecretValue,
+    ) -> Result<(), Failed> {
+        self.store_next(name, value).await?;
+        self.roll_to_newest(name).await?;
+        let (swarm, name) = (self.clone(), name.clone());
+        tokio::spawn(async move { swarm.sweep(&name).await });
+        Ok(())
+    }
+
+    /// Removes a secret that no service has.
+    pub(super) async fn remove_secret_of(&self, name: &SecretName) -> Result<(), Failed> {
+        let versions = self.versions(name).await?;
+        let services = self.all_services().await?;
+        let users = services.iter().filter(|service| {
+            versions
+                .iter()
+                .any(|version| needed(service).contains(version.id.as_str()))
+        });
+        let users: Vec<_> = users
+            .filter_map(|service| service["Spec"]["Name"].as_str())
+            .collect();
+        if !users.is_empty() {
+            let hint = "remove it from them first";
+            return Err(Failed::new(
+                Trouble::Conflict,
+                format!("secret '{name}' is used by {}: {hint}", users.join(", ")),
+            ));
+        }
+        for version in &versions {
+            self.engine
+                .delete(&format!("/secrets/{}", version.id))
+                .await
+                .map_err(|error| self.failed(&error))?;
+        }
+        Ok(())
+    }
+
+    async fn store_next(&self, name: &SecretName, value: &SecretValue) -> Result<(), Failed> {
+        for _ in 0..ATTEMPTS {
+            let newest = self
+                .versions(name)
+                .await?
+                .last()
+                .map(Stored::version)
+                .unwrap_or_default();
+            if self.store(name, newest + 1, value).await? {
+                return Ok(());
+            }
+        }
+        Err(Failed::new(
+            Trouble::Conflict,
+            format!(
+                "secret '{name}' was changed by somebody else {ATTEMPTS} times in a row: try again"
+            ),
+        ))
+    }
+
+    /// Stores a version; `false` if somebody else has taken its number.
+    async fn store(
+        &self,
+        name: &SecretName,
+        version: u64,
+        value: &SecretValue,
+    ) -> Result<bool, Failed> {
+        let secret = json!({
+            "Name": format!("{name}.{version}"),
+            "Labels": { OWNER.0: OWNER.1, NAME: name.as_str(), VERSION: version.to_string() },
+            "Data": STANDARD.encode(value.bytes()),
+        });
+        match self.engine.post("/secrets/create", &secret, None).await {
+            Ok(_) => Ok(true),
+            Err(EngineError::Says(StatusCode::CONFLICT, _)) => Ok(false),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    async fn roll_to_newest(&self, name: &SecretName) -> Result<(), Failed> {
+        let versions = self.versions(name).await?;
+        let mut left = Vec::new();
+        for service in self.all_services().await? {
+            let Some(id) = service["ID"].as_str() else {
+                continue;
+            };
+            if rolled(service["Spec"].clone(), name.as_str(), &versions).is_none() {
+                continue;
+            }
+            let change =
+                |spec: Value| Ok(rolled(spec.clone(), name.as_str(), &versions).unwrap_or(spec));
+            let current = || async { self.read_service(id).await.map(Current::from) };
+            if let Err(failed) = self.write(current, None, change).await {
+                let service = service["Spec"]["Name"].as_str().unwrap_or(id);
+                left.push(format!("{service} ({})", failed.sentence));
+            }
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        let hint = "send it again";
+        Err(Failed::new(
+            Trouble::Refused,
+            format!(
+                "secret '{name}' has its new value, but not every function that uses it: {}; {hint}",
+                left.join(", ")
+            ),
+        ))
+    }
+
+    /// Removes old versions as services come to need them no longer.
+    async fn sweep(&self, name: &SecretName) {
+        let swept = async {
+            while self.sweep_once(name).await.is_ok_and(|left| left > 0) {
+                tokio::time::sleep(SWEEP_PAUSE).await;
+            }
+        };
+        if tokio::time::timeout(SWEEP_FOR, swept).await.is_err() {
+            tracing::warn!(secret = %name, "an old version is still in use: it goes with the next change of the secret");
+        }
+    }
+
+    /// Removes what can go now. Returns how many old versions are left.
+    async fn sweep_once(&self, name: &SecretName) -> Result<usize, Failed> {
+        let mut versions = self.versions(name).await?;
+        versions.pop();
+        let services = self.all_services().await?;
+        let needed: BTreeSet<&str> = services.iter().flat_map(needed).collect();
+        let mut left = 0;
+        for old in &versions {
+            let gone = !needed.contains(old.id.as_str())
+                && self
+                    .engine
+                    .delete(&format!("/secrets/{}", old.id))
+                    .await
+                    .is_ok();
+            left += usize::from(!gone);
+        }
+        Ok(left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(id: &str, docker_name: &str, labels: &[(&str, &str)]) -> Stored {
+        let labels = labels
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        Stored {
+            id: id.into(),
+            spec: StoredSpec {
+                name: docker_name.into(),
+                labels: Some(labels),
+            },
+        }
+    }
+
+    fn version(id: &str, number: &str) -> Stored {
+        stored(
+            id,
+            &format!("key.{number}"),
+            &[OWNER, (NAME, "key"), (VERSION, number)],
+        )
+    }
+
+    fn service(secrets: &[(&str, &str)]) -> Value {
+        let secret = |(id, path): &(&str, &str)| json!({ "SecretID": id, "SecretName": "x", "File": { "Name": path } });
+        json!({ "TaskTemplate": { "ContainerSpec": { "Secrets": secrets.iter().map(secret).collect::<Vec<_>>() } } })
+    }
+
+    #[test]
+    fn only_marked_secrets_are_known_and_the_newest_version_counts() {
+        let all = by_name(vec![
+            version("b", "10"),
+            version("a", "9"),
+            stored("l", "legacy", &[OWNER]),
+            stored("x", "basic-auth-password", &[]),
+        ]);
+        assert_eq!(all.keys().collect::<Vec<_>>(), ["key", "legacy"]);
+        assert_eq!(all["key"].last().unwrap().id, "b");
+        assert_eq!(
+            all["legacy"][0].reference("legacy")["File"]["Name"],
+            "/var/openfaas/secrets/legacy"
+        );
+    }
+
+    #[test]
+    fn references_to_old_versions_are_led_to_the_newest_and_nothing_else_is() {
+        let versions = vec![version("a", "1"), version("b", "2")];
+        let path = "/var/openfaas/secrets/key";
+        let changed = rolled(
+            service(&[("a", path), ("z", "/run/secrets/z")]),
+            "key",
+            &versions,
+        )
+        .unwrap();
+        let secrets = &changed["TaskTemplate"]["ContainerSpec"]["Secrets"];
+        assert_eq!(
+            (&secrets[0]["SecretID"], &secrets[1]["SecretID"]),
+            (&json!("b"), &json!("z"))
+        );
+        for untouched in [
+            service(&[("b", path)]),
+            service(&[("z", path)]),
+            service(&[("a", "/elsewhere")]),
+            json!({}),
+        ] {
+            assert_eq!(rolled(untouched, "key", &versions), None);
+        }
+    }
+
+    #[test]
+    fn a_version_is_needed_as_long_as_an_update_can_be_rolled_back_to_it() {
+        let service = |state: &str| json!({ "Spec": service(&[("b", "p")]), "PreviousSpec": service(&[("a", "p")]), "UpdateStatus": { "State": state } });
+        assert_eq!(needed(&service("updating")), BTreeSet::from(["a", "b"]));
+        assert_eq!(needed(&service("completed")), BTreeSet::from(["b"]));
+    }
+}
