@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use prometheus::{Gauge, IntCounter};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
@@ -26,8 +27,9 @@ use crate::edge::{self, Edge};
 use crate::invoke::{CallLimits, Invoker, Shared};
 use crate::metrics::Metrics;
 use crate::probe::{self, Job, Prober};
-use crate::server::{self, ConnectionLimits, Drained, Order, Patience};
+use crate::server::{self, ConnectionLimits, Connections, Drained, Limits, Order, Patience};
 use crate::table::{Table, TableWriter};
+use crate::turnstile::Turnstile;
 
 /// Prints the effective settings.
 ///
@@ -204,7 +206,11 @@ impl Gateway {
                 timeout: config.upstream_timeout,
                 idle: config.idle_timeout,
                 patience: config.patience,
+                max_body: config.max_body.unwrap_or(u64::MAX),
             },
+            turnstile: config
+                .max_in_flight
+                .map(|most| Arc::new(Turnstile::new(most))),
         };
         let pages = Arc::new(Pages {
             table: shared.table.clone(),
@@ -321,11 +327,13 @@ impl Gateway {
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let (pages, metrics) = (self.pages.clone(), self.shared.metrics.clone());
         let make = move |_peer| edge::metrics_service(pages.clone(), metrics.clone());
-        let (limits, ordered) = (connection_limits(config), ordered.clone());
+        // Whoever watches is not counted among the callers, and comes in when there are too many of those.
+        let limits = limits(config, Metrics::new().connections(), None);
+        let ordered = ordered.clone();
         tokio::spawn(async move {
             let drain = Drain::default();
             let patience = Patience::default();
-            server::serve(vec![listener], make, limits, ordered, &drain, patience).await
+            server::serve(vec![listener], make, &limits, ordered, &drain, patience).await
         });
         tracing::info!("metrics on http://{address}/metrics");
         Ok(())
@@ -360,7 +368,9 @@ impl Gateway {
                 control: control.clone(),
                 namespace: config.namespace.as_str().into(),
             });
-            let (limits, ordered) = (connection_limits(config), ordered.clone());
+            let counts = self.shared.metrics.connections();
+            let limits = limits(config, counts, config.max_connections);
+            let ordered = ordered.clone();
             let patience = Patience {
                 delay: config.drain_delay,
                 drain: config.drain_timeout,
@@ -372,7 +382,7 @@ impl Gateway {
                     runtime.block_on(server::serve(
                         listeners,
                         |peer| edge.clone().service(peer),
-                        limits,
+                        &limits,
                         ordered,
                         &drain,
                         patience,
@@ -394,10 +404,18 @@ impl Gateway {
     }
 }
 
-fn connection_limits(config: &Config) -> ConnectionLimits {
-    ConnectionLimits {
-        read_timeout: config.read_timeout,
-        max_header_bytes: config.max_header_bytes,
+fn limits(config: &Config, counts: (Gauge, IntCounter), most: Option<usize>) -> Limits {
+    let (open, refused) = counts;
+    Limits {
+        each: ConnectionLimits {
+            read_timeout: config.read_timeout,
+            max_header_bytes: config.max_header_bytes,
+        },
+        all: Connections {
+            open,
+            refused,
+            most,
+        },
     }
 }
 

@@ -13,6 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus::{Gauge, IntCounter};
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -40,6 +41,48 @@ pub struct ConnectionLimits {
     pub read_timeout: Duration,
     /// The bytes that a request head may have.
     pub max_header_bytes: usize,
+}
+
+/// The connections of all workers: how many there are, and how many there may be.
+#[derive(Clone)]
+pub struct Connections {
+    /// Counts those that are open.
+    pub open: Gauge,
+    /// Counts those that were too many.
+    pub refused: IntCounter,
+    /// How many there may be.
+    pub most: Option<usize>,
+}
+
+/// An open connection, counted until it is dropped.
+struct Counted(Gauge);
+
+impl Connections {
+    fn admit(&self) -> Option<Counted> {
+        self.open.inc();
+        let counted = Counted(self.open.clone());
+        let is_one_too_many = self.most.is_some_and(|most| self.open.get() > most as f64);
+        if is_one_too_many {
+            self.refused.inc();
+            return None;
+        }
+        Some(counted)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// What bounds a server's connections.
+#[derive(Clone)]
+pub struct Limits {
+    /// Each of them.
+    pub each: ConnectionLimits,
+    /// All of them.
+    pub all: Connections,
 }
 
 /// Opens `count` listeners on one address that share its connections (SO_REUSEPORT). Port 0 takes any free one.
@@ -71,6 +114,18 @@ pub fn listen_shared(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// The kernel breaks a connection on which nothing can be sent for so long. Connections have it from their listener, those
+/// too that are made before anybody accepts them.
+///
+/// # Errors
+/// When the kernel does not know this option.
+pub fn cut_those_who_take_nothing(
+    listener: &std::net::TcpListener,
+    limit: Duration,
+) -> io::Result<()> {
+    SockRef::from(listener).set_tcp_user_timeout(Some(limit))
 }
 
 /// What a server is told to do.
@@ -109,7 +164,7 @@ pub enum Drained {
 pub async fn serve<M, S>(
     listeners: Vec<std::net::TcpListener>,
     make: M,
-    limits: ConnectionLimits,
+    limits: &Limits,
     mut orders: watch::Receiver<Order>,
     drain: &Drain,
     patience: Patience,
@@ -122,8 +177,14 @@ where
 {
     let listeners = listeners.into_iter().map(TcpListener::from_std);
     let acceptor = Acceptor(listeners.collect::<io::Result<_>>()?);
-    let http = protocol(limits);
-    let open = |stream, peer| drop(tokio::spawn(connection(&http, stream, make(peer), drain)));
+    let http = protocol(limits.each);
+    let open = |stream, peer| match limits.all.admit() {
+        Some(counted) => {
+            let connection = connection(&http, stream, make(peer), drain, counted);
+            drop(tokio::spawn(connection));
+        }
+        None => turn_away(&stream),
+    };
     let mut order = Order::Stop;
     let ordered = async {
         // A sender that is gone is an order to stop, too.
@@ -218,6 +279,13 @@ impl Acceptor {
     }
 }
 
+/// Says why, as far as that can be said without reading, and closes.
+fn turn_away(stream: &TcpStream) {
+    let answer = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    // Whoever does not hear it sees the close.
+    let _ = stream.try_write(answer);
+}
+
 fn protocol(limits: ConnectionLimits) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -232,6 +300,7 @@ fn connection<S>(
     stream: TcpStream,
     service: S,
     drain: &Drain,
+    counted: Counted,
 ) -> impl Future<Output = ()> + Send + 'static
 where
     S: Service<Request<Incoming>, Response = Response<Body>> + Send + 'static,
@@ -243,6 +312,7 @@ where
     let mut guest = drain.guest();
     let connection = http.serve_connection(TokioIo::new(stream), service);
     async move {
+        let _counted = counted;
         let mut connection = pin!(connection.with_upgrades());
         let ended = tokio::select! {
             biased;

@@ -29,6 +29,11 @@ impl Doors {
             Some(port) => Some(one_for_metrics(config, port, theirs.metrics)?),
             None => None,
         };
+        for listener in calls.iter().chain(&metrics) {
+            if let Err(error) = server::cut_those_who_take_nothing(listener, config.write_timeout) {
+                tracing::warn!("write_timeout does not hold: {error}");
+            }
+        }
         let address = calls[0].local_addr().map_err(|error| error.to_string())?;
         let ours = Listeners { calls, metrics };
         let kept = match config.handover {

@@ -117,6 +117,30 @@ pub const SETTINGS: &[Setting] = &[
         "bytes that a request's head may have (431 past that)",
     ),
     setting(
+        "write-timeout",
+        "write_timeout",
+        "60s",
+        "a caller who takes nothing of an answer for so long is cut off",
+    ),
+    setting(
+        "max-body",
+        "max_body",
+        "off",
+        "bytes of a request body (413 past that), such as 10Mi; label skep.max-body overrides",
+    ),
+    setting(
+        "max-in-flight",
+        "max_in_flight",
+        "off",
+        "calls of all functions side by side; as many more wait, for `patience`, and the rest gets 503",
+    ),
+    setting(
+        "max-connections",
+        "max_connections",
+        "off",
+        "connections of callers; one too many gets 503",
+    ),
+    setting(
         "drain-delay",
         "drain_delay",
         "0s",

@@ -1,6 +1,6 @@
 //! A call that an endpoint did not take, or took in vain: what is known of it, and whether it may go elsewhere.
 
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
@@ -48,12 +48,21 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// The request as the function shall see it.
-    pub(super) fn new(request: Request<Incoming>) -> Self {
+    ///
+    /// # Errors
+    /// The body is said to have more bytes than it may.
+    pub(super) fn new(request: Request<Incoming>, max_body: u64) -> Result<Self, InvokeError> {
         let (head, body) = request.into_parts();
-        Self {
-            head,
-            body: Source::new(body),
+        if body.size_hint().lower() > max_body {
+            return Err(InvokeError::TooLarge(max_body));
         }
+        let body = Source::new(body, max_body);
+        Ok(Self { head, body })
+    }
+
+    /// Whether the caller has still to send what the function waits for.
+    pub(super) fn waits_for_caller(&self) -> bool {
+        self.body.is_waiting()
     }
 
     /// The request for the next endpoint. An earlier sending gets no more of the body.
