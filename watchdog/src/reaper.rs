@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::runs::{Number, RunId, Runs};
-use crate::spawn::{Child, signal_group};
+use crate::spawn::Child;
 use crate::start::Pipes;
 use crate::tree::{self, Identity, Snapshot};
 
@@ -176,10 +176,7 @@ impl Reaper {
             if doomed.is_empty() {
                 return;
             }
-            // Nobody goes on because somebody else has gone.
-            for last in [Signal::STOP, Signal::KILL] {
-                doomed.iter().for_each(|process| signal(*process, last));
-            }
+            signal_all(&doomed, [Signal::STOP, Signal::KILL]);
             reap_orphans();
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -214,19 +211,14 @@ impl Reaper {
             snapshot = Snapshot::read();
         }
         // Also what is still being forked faster than it can be stopped: there is less of it each time.
-        stopped
-            .into_iter()
-            .for_each(|victim| signal(victim, Signal::KILL));
+        signal_all(&stopped, [Signal::KILL]);
         reap_orphans();
     }
 
     /// Ended runs: their tree is known while the direct child lives, so it is listed before anything is signalled.
     fn condemn(&mut self, snapshot: &Snapshot, fresh: Vec<Condemned>) {
         for condemned in fresh {
-            let pid = condemned.child.pid();
-            let tree = snapshot.with_descendants(snapshot.find(pid));
-            // All at once: a shell whose reader has gone would take that for the end of its input and go on.
-            signal_group(pid, Signal::TERM);
+            let tree = snapshot.with_descendants(snapshot.find(condemned.child.pid()));
             self.add_victims(tree, Instant::now());
             self.children.push(condemned);
         }
@@ -260,12 +252,11 @@ impl Reaper {
     }
 
     fn add_victims(&mut self, victims: impl IntoIterator<Item = Identity>, since: Instant) {
-        for victim in victims {
-            if let std::collections::hash_map::Entry::Vacant(entry) = self.victims.entry(victim) {
-                entry.insert(since);
-                signal(victim, Signal::TERM);
-            }
-        }
+        let is_new = |victim: &Identity| !self.victims.contains_key(victim);
+        let fresh: HashSet<_> = victims.into_iter().filter(is_new).collect();
+        signal_all(&fresh, [Signal::STOP, Signal::TERM, Signal::CONT]);
+        self.victims
+            .extend(fresh.into_iter().map(|victim| (victim, since)));
     }
 
     /// Stops whoever has had his grace and is to be killed; whether there was any who may have forked since the last look.
@@ -308,6 +299,14 @@ fn reap_orphans() -> Orphans {
             Ok(None) => return Orphans::Living,
             Err(_) => return Orphans::None,
         }
+    }
+}
+
+/// Each signal to all before the next one to any. Stopped first, nobody goes on because somebody else has gone: a shell
+/// whose reader is ended before it would take that for the end of its input.
+fn signal_all<const COUNT: usize>(processes: &HashSet<Identity>, signals: [Signal; COUNT]) {
+    for next in signals {
+        processes.iter().for_each(|process| signal(*process, next));
     }
 }
 
