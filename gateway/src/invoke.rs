@@ -295,7 +295,7 @@ impl Invoker {
                 continue;
             };
             if let Some(miss) = missed.take() {
-                if !function.may_try_again() {
+                if miss.costs() && !function.may_try_again() {
                     return miss.into_answer();
                 }
                 call.function().retried(miss.cause());

@@ -114,6 +114,12 @@ impl Miss {
         }
     }
 
+    /// Whether a retry after this one is taken out of the budget. After the others the endpoint is ejected at once, so that
+    /// there are few of them by themselves, and its host has done next to nothing for them.
+    pub(super) fn costs(&self) -> bool {
+        matches!(self, Self::Declined(Word::Busy, _) | Self::Broken(_))
+    }
+
     /// Whether another replica is probably on its way to take this one's place.
     pub(super) fn is_parting(&self) -> bool {
         matches!(
