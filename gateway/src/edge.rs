@@ -236,7 +236,12 @@ fn framing(request: &Request<Incoming>) -> Result<(), Refusal> {
     };
     let addressed = match (hosts.next(), hosts.next()) {
         (Some(host), None) => is_host(host),
-        (None, _) => request.version() < Version::HTTP_11,
+        // HTTP/2 has the authority in its place; before HTTP/1.1 there was none.
+        (None, _) => match request.version() {
+            Version::HTTP_11 => false,
+            Version::HTTP_2 => request.uri().authority().is_some(),
+            _ => true,
+        },
         (Some(_), Some(_)) => false,
     };
     let has_user = request
@@ -283,6 +288,9 @@ fn prepare(
         request
             .headers_mut()
             .insert(HOST, HeaderValue::from_static("function"));
+    }
+    if request.version() == Version::HTTP_2 {
+        headers::from_h2(&mut request);
     }
     if request.version() != Version::HTTP_11 {
         // RFC 9110 §7.8: what an older client says of it does not count.

@@ -1,5 +1,7 @@
 //! Accept loops and graceful drain over any service; knows nothing of functions.
 
+mod h2;
+
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -171,7 +173,7 @@ pub async fn serve<M, S>(
 ) -> io::Result<Drained>
 where
     M: Fn(SocketAddr) -> S,
-    S: Service<Request<Incoming>, Response = Response<Body>> + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>> + Send + Unpin + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -180,7 +182,7 @@ where
     let http = protocol(limits.each);
     let open = |stream, peer| match limits.all.admit() {
         Some(counted) => {
-            let connection = connection(&http, stream, make(peer), drain, counted);
+            let connection = connection(&http, stream, make(peer), limits.each, drain, counted);
             drop(tokio::spawn(connection));
         }
         None => turn_away(&stream),
@@ -299,11 +301,12 @@ fn connection<S>(
     http: &http1::Builder,
     stream: TcpStream,
     service: S,
+    limits: ConnectionLimits,
     drain: &Drain,
     counted: Counted,
 ) -> impl Future<Output = ()> + Send + 'static
 where
-    S: Service<Request<Incoming>, Response = Response<Body>> + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>> + Send + Unpin + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -313,18 +316,26 @@ where
     let connection = http.serve_connection(TokioIo::new(stream), service);
     async move {
         let _counted = counted;
-        let mut connection = pin!(connection.with_upgrades());
-        let ended = tokio::select! {
+        let mut connection = connection.with_upgrades();
+        let mut ended = tokio::select! {
             biased;
-            ended = connection.as_mut() => ended,
+            ended = &mut connection => ended,
             () = guest.reached(Phase::Finishing) => {
-                connection.as_mut().graceful_shutdown();
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
                 tokio::select! {
-                    ended = connection => ended,
+                    ended = &mut connection => ended,
                     () = guest.reached(Phase::Over) => return,
                 }
             }
         };
+        if ended.as_ref().is_err_and(hyper::Error::is_parse)
+            && let Some(parts) = connection.into_parts()
+            && parts.read_buf.starts_with(h2::PREFACE)
+        {
+            // Boxed, so that the connections of HTTP/1 are not larger for it.
+            let served = h2::serve(parts.io, parts.read_buf, parts.service, limits, guest);
+            ended = Box::pin(served).await;
+        }
         // Clients come, go and send nonsense: hyper has answered what can be answered.
         if let Err(error) = ended {
             tracing::debug!("connection: {error}");

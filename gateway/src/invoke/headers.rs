@@ -2,11 +2,12 @@
 //!
 //! Hop-by-hop fields end here (RFC 9110 §7.6.1); what a client could use to pretend is replaced by what the connection shows.
 
-use hyper::HeaderMap;
+use hyper::body::Body;
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
 };
+use hyper::{HeaderMap, Request};
 
 use super::retry::{NOT_ACCEPTED, WATCHDOG};
 use crate::reply::{CALL_ID, START_TIME};
@@ -69,6 +70,23 @@ pub fn outbound(headers: &mut HeaderMap, peer: &HeaderValue) -> bool {
         switch(headers, protocol);
     }
     upgrades
+}
+
+/// Makes a request of HTTP/2 one that HTTP/1.1 can say: a body of unknown length is chunked, and the pieces of a `Cookie` are
+/// one field again (RFC 9113 §8.2.3).
+pub fn from_h2<B: Body>(request: &mut Request<B>) {
+    let has_body = !request.body().is_end_stream();
+    let headers = request.headers_mut();
+    if has_body && !headers.contains_key(CONTENT_LENGTH) {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    let mut pieces = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    if let (Some(first), Some(second)) = (pieces.next(), pieces.next()) {
+        let all: Vec<_> = [first, second].into_iter().chain(pieces).collect();
+        if let Ok(joined) = HeaderValue::from_bytes(&all.join(b"; ".as_slice())) {
+            headers.insert(COOKIE, joined);
+        }
+    }
 }
 
 /// Says on a head that the connection is to become, or becomes, another protocol.

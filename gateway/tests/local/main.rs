@@ -12,6 +12,7 @@ mod commands;
 mod failures;
 mod forwarding;
 mod hostile;
+mod http2;
 mod limits;
 mod login;
 mod lookup;
