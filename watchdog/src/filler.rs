@@ -172,6 +172,7 @@ impl<'a> Filler<'a> {
             ..
         } = self.watchdog;
         let id = orders.runs.begin();
+        orders.run_began();
         let marker = orders.runs.marker(id);
         let environment = cgi::environment(inherited, &marker, &Strings::default());
         let began = Instant::now();

@@ -22,9 +22,6 @@ use crate::spawn::{self, Child, ChildEnds, Program, signal_group};
 use crate::strings::Strings;
 use crate::watchdog::Watchdog;
 
-/// One read of the child's output.
-const READ_SIZE: usize = 4 * 1024;
-
 /// A running child.
 pub(crate) struct Process {
     id: RunId,
@@ -37,6 +34,7 @@ impl Process {
     pub(crate) fn start(watchdog: &Watchdog) -> io::Result<Self> {
         let runs = &watchdog.orders.runs;
         let id = runs.begin();
+        watchdog.orders.run_began();
         let started = Self::try_start(watchdog, id);
         if started.is_err() {
             runs.end(id);
@@ -145,7 +143,7 @@ impl Outlet {
 
     fn poll(&mut self, cx: &mut Context<'_>) {
         while let Some(reader) = &mut self.reader {
-            match reader.poll_read(cx, self.lines.buffer(), READ_SIZE) {
+            match reader.poll_read(cx, self.lines.buffer()) {
                 Poll::Ready(Ok(Found::Bytes(_))) => self.lines.pass_on(&self.sink),
                 Poll::Ready(Ok(Found::End) | Err(_)) => self.reader = None,
                 Poll::Pending => return,

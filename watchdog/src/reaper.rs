@@ -28,8 +28,11 @@ const GRACE: Duration = Duration::from_millis(200);
 /// Between two looks while a tree is being ended, or while runs come and go.
 const SOON: Duration = Duration::from_millis(20);
 
-/// Between two looks while nothing happens: orphans may come from elsewhere, such as `docker exec`.
+/// Between two looks while nothing happens but a command, or what it left behind, lives: its orphans are to be reaped.
 const SELDOM: Duration = Duration::from_secs(1);
+
+/// Between two looks when none lives: orphans come only from elsewhere then, such as `docker exec`.
+const RARELY: Duration = Duration::from_secs(60);
 
 /// After this long a process that does not die (of another user, or stuck in the kernel) is looked after seldom.
 const STUBBORN: Duration = Duration::from_secs(3);
@@ -48,6 +51,8 @@ pub(crate) struct Orders {
     condemned: Mutex<Vec<Condemned>>,
     has_ended: AtomicBool,
     is_asleep: AtomicBool,
+    /// Set while the reaper looks only rarely.
+    is_at_rest: AtomicBool,
     bell: Notify,
 }
 
@@ -67,7 +72,15 @@ impl Orders {
             condemned: Mutex::default(),
             has_ended: AtomicBool::new(false),
             is_asleep: AtomicBool::new(false),
+            is_at_rest: AtomicBool::new(false),
             bell: Notify::new(),
+        }
+    }
+
+    /// A run has begun: from now on orphans may come. Cheap: rings only a reaper at rest.
+    pub(crate) fn run_began(&self) {
+        if self.is_at_rest.load(Ordering::SeqCst) && self.is_at_rest.swap(false, Ordering::SeqCst) {
+            self.bell.notify_one();
         }
     }
 
@@ -94,7 +107,14 @@ impl Orders {
     }
 
     /// Waits until there is something to do, or `longest`.
-    async fn wait(&self, longest: Duration) {
+    async fn wait(&self, mut longest: Duration) {
+        if longest == RARELY {
+            self.is_at_rest.store(true, Ordering::SeqCst);
+            // A run that began before the line above did not ring.
+            if self.runs.are_going_on() {
+                longest = SELDOM;
+            }
+        }
         if longest > SOON {
             self.is_asleep.store(true, Ordering::SeqCst);
             // A run that ended before the line above did not ring.
@@ -105,6 +125,7 @@ impl Orders {
         }
         let _ = tokio::time::timeout(longest, self.bell.notified()).await;
         self.is_asleep.store(false, Ordering::SeqCst);
+        self.is_at_rest.store(false, Ordering::SeqCst);
     }
 }
 
@@ -151,12 +172,13 @@ impl Reaper {
     /// Does the duties until the watchdog exits.
     pub(crate) async fn work(&mut self, orders: &Orders) -> Infallible {
         loop {
-            let longest = if orders.has_ended.swap(false, Ordering::SeqCst) || self.is_ending() {
-                SOON
-            } else {
-                SELDOM
+            let has_ended = orders.has_ended.swap(false, Ordering::SeqCst);
+            let orphans = self.sweep(orders);
+            let longest = match orphans {
+                _ if has_ended || self.is_ending() => SOON,
+                Orphans::Living => SELDOM,
+                Orphans::None => RARELY,
             };
-            self.sweep(orders);
             orders.wait(longest).await;
         }
     }
@@ -185,8 +207,8 @@ impl Reaper {
         }
     }
 
-    /// One look: take orders, reap, find what is left over, end it.
-    fn sweep(&mut self, orders: &Orders) {
+    /// One look: take orders, reap, find what is left over, end it. Says whether orphans live.
+    fn sweep(&mut self, orders: &Orders) -> Orphans {
         let fresh = std::mem::take(
             &mut *orders
                 .condemned
@@ -199,7 +221,7 @@ impl Reaper {
         if fresh.is_empty() && self.victims.is_empty() && orphans == Orphans::None {
             self.seen.clear();
             self.ended.clear();
-            return;
+            return orphans;
         }
         self.ended.retain(|_, since| since.elapsed() < MEMORY);
         let mut snapshot = Snapshot::read();
@@ -217,7 +239,7 @@ impl Reaper {
         stopped
             .into_iter()
             .for_each(|victim| signal(victim, Signal::KILL));
-        reap_orphans();
+        reap_orphans()
     }
 
     /// Ended runs: their tree is known while the direct child lives, so it is listed before anything is signalled.

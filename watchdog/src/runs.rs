@@ -112,6 +112,12 @@ impl Runs {
         }
     }
 
+    /// Whether there are runs, or children that wait for theirs.
+    pub(crate) fn are_going_on(&self) -> bool {
+        let living = self.living();
+        !living.begun.is_empty() || !living.ahead.is_empty()
+    }
+
     fn next(&self) -> Number {
         self.last.fetch_add(1, Ordering::Relaxed) + 1
     }

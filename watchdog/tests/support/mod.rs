@@ -335,6 +335,20 @@ impl Watchdog {
             .count()
     }
 
+    /// How often its threads have gone to sleep so far: each waking adds one.
+    pub fn switches(&self) -> u64 {
+        std::fs::read_dir(format!("/proc/{}/task", self.pid()))
+            .unwrap()
+            .map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap())
+            .filter_map(|status| {
+                let line = status
+                    .lines()
+                    .find(|line| line.starts_with("voluntary_ctxt_switches:"))?;
+                line.split_whitespace().nth(1)?.parse::<u64>().ok()
+            })
+            .sum()
+    }
+
     /// Its children, and the state of each.
     pub fn children(&self) -> Vec<(i32, char)> {
         children(self.pid().cast_signed())
