@@ -24,6 +24,9 @@ const READY_PATH: &str = "com.openfaas.ready.http.path";
 /// Which calls may be tried again although they may have run.
 const RETRY: &str = "skep.retry";
 
+/// Names what a function's replicas speak.
+const PROTOCOL: &str = "skep.protocol";
+
 /// The name of a function: 1 to 63 characters of `A-Z a-z 0-9 - _ .`, never `.` or `..`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FunctionName(Arc<str>);
@@ -185,6 +188,18 @@ pub struct Handling {
     pub ready_path: Option<Arc<str>>,
     /// Calls that may have run are tried again if their method is idempotent (`skep.retry=idempotent`).
     pub retries_idempotent: bool,
+    /// What its replicas speak (`skep.protocol`).
+    pub protocol: Protocol,
+}
+
+/// What a function's replicas speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, by prior knowledge.
+    H2c,
 }
 
 impl Handling {
@@ -215,10 +230,26 @@ impl Handling {
                 false
             }
         };
+        let protocol = match label(PROTOCOL) {
+            None | Some("h1") => Protocol::Http1,
+            Some("h2c") => Protocol::H2c,
+            Some(other) => {
+                warn(PROTOCOL, format!("'{other}' is not known: write h1 or h2c"));
+                Protocol::Http1
+            }
+        };
         Self {
             ready_path,
             retries_idempotent,
+            protocol,
         }
+    }
+
+    /// The path that is asked whether a replica takes calls. Nothing is asked over HTTP/2: there a connection is enough.
+    #[must_use]
+    pub fn probe_path(&self) -> Option<&Arc<str>> {
+        let is_asked = self.protocol == Protocol::Http1;
+        self.ready_path.as_ref().filter(|_| is_asked)
     }
 }
 
