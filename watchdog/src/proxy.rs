@@ -27,6 +27,9 @@ use crate::{duration, timing};
 /// A caller's own limit, shorter than ours.
 const TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
 
+/// The most that a body may have to be gathered: it is all in memory, for each call at the same time.
+const LARGEST_GATHERED: usize = 16 * 1024 * 1024;
+
 /// Passes one admitted call on.
 pub(crate) async fn call(
     call: Call,
@@ -69,12 +72,12 @@ pub(crate) async fn call(
     limits.body = Limits::new(Instant::now(), config).body;
     let upload = if config.buffer_request {
         // For servers that want a body's length before its bytes.
-        let gathered = gather(&mut body, usize::MAX);
-        let bytes = match within(connection, &limits, || false, gathered).await {
-            Ok(gathered) => gathered.map_err(|refusal| (refusal, None))?,
+        let gathered = gather(&mut body, LARGEST_GATHERED, "http_buffer_req_body");
+        match within(connection, &limits, || false, gathered).await {
+            Ok(Ok(bytes)) => Upload::whole(bytes.into()),
+            Ok(Err(refusal)) => return Err((refusal, Some(body))),
             Err(limit) => return Err((late(limit), None)),
-        };
-        Upload::whole(bytes.into())
+        }
     } else {
         Upload::arriving(body)
     };
@@ -103,7 +106,7 @@ pub(crate) async fn probe(
     let slot = crate::watchdog::Counter::default().enter(1)?;
     let target: Uri = path.parse().ok()?;
     let mut request = Request::new(Upload::whole(bytes::Bytes::new()));
-    *request.uri_mut() = service.upstream.target(&target).parse().ok()?;
+    *request.uri_mut() = service.upstream.target(&target);
     let host = HeaderValue::try_from(service.upstream.host()).ok()?;
     request.headers_mut().insert(HOST, host);
     let progress = Rc::default();
@@ -128,12 +131,7 @@ fn translate(service: &Service, head: &Parts, upload: Upload) -> (Request<Upload
     let mut request = Request::new(upload);
     *request.method_mut() = head.method.clone();
     *request.version_mut() = Version::HTTP_11;
-    // What has been a request target before is one again.
-    *request.uri_mut() = service
-        .upstream
-        .target(&head.uri)
-        .parse()
-        .unwrap_or_default();
+    *request.uri_mut() = service.upstream.target(&head.uri);
     *request.headers_mut() = head.headers.clone();
     let headers = request.headers_mut();
     let is_upgrade = hops::towards_function(headers);
@@ -141,8 +139,10 @@ fn translate(service: &Service, head: &Parts, upload: Upload) -> (Request<Upload
         headers.remove(hyper::header::TRANSFER_ENCODING);
         headers.insert(hyper::header::CONTENT_LENGTH, HeaderValue::from(length));
     }
-    if let Ok(host) = HeaderValue::try_from(service.upstream.host()) {
-        headers.entry(HOST).or_insert(host);
+    if !headers.contains_key(HOST)
+        && let Ok(host) = HeaderValue::try_from(service.upstream.host())
+    {
+        headers.insert(HOST, host);
     }
     (request, is_upgrade)
 }

@@ -11,7 +11,7 @@ use crate::support::gateway::Gateway;
 use crate::support::upstream::Upstream;
 use crate::support::{eventually, within};
 
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
 
 fn chunked(name: &str, bytes: usize) -> Vec<u8> {
     let head = format!(
@@ -50,7 +50,9 @@ fn a_body_past_the_limit_is_413_and_nothing_is_forwarded_where_its_length_is_kno
         ("large", 1 << 20, 200),
         ("large", (1 << 20) + 1, 413),
     ] {
-        let answer = raw(gateway.address, &chunked(name, bytes)).unwrap();
+        // An answer before the end of the body can be lost to a reset, because this client reads only once it has sent all.
+        let mut answers = (0..20).filter_map(|_| raw(gateway.address, &chunked(name, bytes)));
+        let answer = answers.next().expect("one of twenty is answered");
         assert_eq!(answer.status, status, "{name} {bytes}: {}", answer.text());
     }
 }
