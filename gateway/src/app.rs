@@ -1,15 +1,19 @@
 //! The one place that constructs and spawns: configuration → gateway → drain.
 
+mod doors;
+mod signals;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
+use prometheus::{Gauge, IntCounter};
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 
+use self::doors::Doors;
+use self::signals::Signals;
 use crate::api::{Manager, Orchestration, Pages};
 use crate::auth::Gate;
 use crate::config::{Config, LogFormat, Shown};
@@ -18,12 +22,14 @@ use crate::discovery::local::stack::{Run, Stack};
 use crate::discovery::operate::Operator;
 use crate::discovery::swarm::Swarm;
 use crate::discovery::{Discovery, Freshness, Provider};
+use crate::drain::Drain;
 use crate::edge::{self, Edge};
 use crate::invoke::{CallLimits, Invoker, Shared};
 use crate::metrics::Metrics;
 use crate::probe::{self, Job, Prober};
-use crate::server::{self, ConnectionLimits, Drained};
+use crate::server::{self, ConnectionLimits, Connections, Drained, Limits, Order, Patience};
 use crate::table::{Table, TableWriter};
+use crate::turnstile::Turnstile;
 
 /// Prints the effective settings.
 ///
@@ -82,7 +88,7 @@ pub fn local(config: &Config, file: &Path) -> Result<(), String> {
     let stack = Stack::load(file, |name| std::env::var(name).ok())
         .map_err(|mistakes| mistakes.join("\nskep: "))?;
     let gateway = Gateway::bind(config, Orchestration::Local, gate(config)?)?;
-    let greeting = greeting(&stack, &format!("http://{}", gateway.address));
+    let greeting = greeting(&stack, &format!("http://{}", gateway.doors.address));
     let runtime = control_runtime()?;
     runtime.block_on(async {
         let provider = Local::start(file, stack)
@@ -178,9 +184,7 @@ fn control_runtime() -> Result<Runtime, String> {
 
 /// A gateway that has its ports.
 struct Gateway {
-    address: std::net::SocketAddr,
-    listeners: Vec<std::net::TcpListener>,
-    metrics_listener: Option<std::net::TcpListener>,
+    doors: Doors,
     shared: Shared,
     pages: Arc<Pages>,
     gate: Arc<Gate>,
@@ -189,22 +193,7 @@ struct Gateway {
 
 impl Gateway {
     fn bind(config: &Config, orchestration: Orchestration, gate: Gate) -> Result<Self, String> {
-        let listen = |port, count, flag: &str| {
-            server::listen(config.bind, port, count).map_err(|error| {
-                format!(
-                    "cannot listen on {}:{port}: {error}; choose another with --{flag}",
-                    config.bind
-                )
-            })
-        };
-        let listeners = listen(config.port, config.workers, "port")?;
-        let address = listeners[0]
-            .local_addr()
-            .map_err(|error| error.to_string())?;
-        let metrics_listener = match config.metrics_port {
-            Some(port) => listen(port, 1, "metrics-port")?.pop(),
-            None => None,
-        };
+        let doors = Doors::open(config)?;
         let (prober, probes) = Prober::new();
         let shared = Shared {
             table: Table::default(),
@@ -217,7 +206,11 @@ impl Gateway {
                 timeout: config.upstream_timeout,
                 idle: config.idle_timeout,
                 patience: config.patience,
+                max_body: config.max_body.unwrap_or(u64::MAX),
             },
+            turnstile: config
+                .max_in_flight
+                .map(|most| Arc::new(Turnstile::new(most))),
         };
         let pages = Arc::new(Pages {
             table: shared.table.clone(),
@@ -228,9 +221,7 @@ impl Gateway {
             draining: Arc::new(AtomicBool::new(false)),
         });
         Ok(Self {
-            address,
-            listeners,
-            metrics_listener,
+            doors,
             shared,
             pages,
             gate: Arc::new(gate),
@@ -238,7 +229,7 @@ impl Gateway {
         })
     }
 
-    /// Serves until a signal, then drains.
+    /// Serves until a signal or the next gateway comes, then drains.
     async fn run(
         mut self,
         config: &Config,
@@ -246,35 +237,57 @@ impl Gateway {
         operator: Arc<dyn Operator>,
     ) -> Result<(), String> {
         let mut signals = Signals::new()?;
-        let (stop, stopped) = watch::channel(false);
+        let (metrics_orders, metrics_ordered) = watch::channel(Order::Serve);
         self.start_discovery(config, provider);
-        self.start_metrics_server(config, &stopped)?;
+        self.start_metrics_server(config, &metrics_ordered)?;
         let draining = self.pages.draining.clone();
+        let heir = self.doors.heir.clone();
+        let predecessor = self.doors.predecessor.take();
+        if predecessor.is_some() {
+            tracing::info!("taking over from the gateway that runs");
+            // That one can call all functions: it serves alone until we can, too.
+            let ready = self.shared.table.all_ready(config.patience);
+            let _ = tokio::time::timeout(config.patience, ready).await;
+        }
         tracing::info!(
             "listening on http://{} with {} worker(s)",
-            self.address,
-            self.listeners.len()
+            self.doors.address,
+            config.workers
         );
         if self.gate.is_open() {
             tracing::info!(
                 "/system is open to everybody who reaches the port: set basic_auth=true to ask for a login"
             );
         }
-        let (drain, drained) = watch::channel(false);
+        let (orders, ordered) = watch::channel(Order::Serve);
         let manager = Arc::new(self.manager(config, operator));
-        let workers = self.start_workers(config, &manager, &drained)?;
-        let mut all_ended = std::pin::pin!(all_ended(workers));
-        tokio::select! {
-            name = signals.next() => tracing::info!("{name}: finishing running calls, for {:?} at most", config.drain_timeout),
-            early = &mut all_ended => return early.and(Err("the workers ended on their own".to_owned())),
+        let workers = self.start_workers(config, &manager, &ordered)?;
+        if let Some(predecessor) = predecessor {
+            predecessor.relieve();
         }
+        let mut all_ended = std::pin::pin!(all_ended(workers));
+        let limit = config.drain_timeout;
+        let order = tokio::select! {
+            name = signals.next() => {
+                tracing::info!("{name}: finishing running calls, for {limit:?} at most");
+                Order::Stop
+            }
+            served = heir.serves(config) => {
+                served?;
+                tracing::info!("a new gateway serves: finishing running calls, for {limit:?} at most");
+                metrics_orders.send_replace(Order::HandOver);
+                Order::HandOver
+            }
+            early = &mut all_ended => return early.and(Err("the workers ended on their own".to_owned())),
+        };
         draining.store(true, Ordering::Release);
-        drain.send_replace(true);
+        heir.gets_nothing();
+        orders.send_replace(order);
         let ended = tokio::select! {
             ended = all_ended => ended,
             name = signals.next() => Err(format!("{name} again: running calls are cut")),
         };
-        stop.send_replace(true);
+        metrics_orders.send_replace(Order::Stop);
         ended.inspect(|()| tracing::info!("done"))
     }
 
@@ -292,7 +305,7 @@ impl Gateway {
             writer: TableWriter::new(
                 shared.table.clone(),
                 shared.metrics.clone(),
-                self.listeners.len(),
+                self.doors.workers.len(),
             ),
             table: shared.table.clone(),
             prober: shared.prober.clone(),
@@ -306,21 +319,22 @@ impl Gateway {
     fn start_metrics_server(
         &mut self,
         config: &Config,
-        stopped: &watch::Receiver<bool>,
+        ordered: &watch::Receiver<Order>,
     ) -> Result<(), String> {
-        let Some(listener) = self.metrics_listener.take() else {
+        let Some(listener) = self.doors.metrics.take() else {
             return Ok(());
         };
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let (pages, metrics) = (self.pages.clone(), self.shared.metrics.clone());
         let make = move |_peer| edge::metrics_service(pages.clone(), metrics.clone());
-        tokio::spawn(server::serve(
-            listener,
-            make,
-            connection_limits(config),
-            stopped.clone(),
-            Duration::ZERO,
-        ));
+        // Whoever watches is not counted among the callers, and comes in when there are too many of those.
+        let limits = limits(config, Metrics::new().connections(), None);
+        let ordered = ordered.clone();
+        tokio::spawn(async move {
+            let drain = Drain::default();
+            let patience = Patience::default();
+            server::serve(vec![listener], make, &limits, ordered, &drain, patience).await
+        });
         tracing::info!("metrics on http://{address}/metrics");
         Ok(())
     }
@@ -340,33 +354,37 @@ impl Gateway {
         self,
         config: &Config,
         manager: &Arc<Manager>,
-        drained: &watch::Receiver<bool>,
+        ordered: &watch::Receiver<Order>,
     ) -> Result<Vec<oneshot::Receiver<Drained>>, String> {
         let control = Handle::current();
         let mut ends = Vec::new();
-        for (number, listener) in self.listeners.into_iter().enumerate() {
+        for (number, listeners) in self.doors.workers.into_iter().enumerate() {
+            let drain = Drain::default();
             let edge = Arc::new(Edge {
-                invoker: Invoker::new(self.shared.clone(), number),
+                invoker: Invoker::new(self.shared.clone(), number, drain.clone()),
                 pages: self.pages.clone(),
                 manager: manager.clone(),
                 metrics: self.shared.metrics.clone(),
                 control: control.clone(),
                 namespace: config.namespace.as_str().into(),
             });
-            let (limits, drained, patience) = (
-                connection_limits(config),
-                drained.clone(),
-                config.drain_timeout,
-            );
+            let counts = self.shared.metrics.connections();
+            let limits = limits(config, counts, config.max_connections);
+            let ordered = ordered.clone();
+            let patience = Patience {
+                delay: config.drain_delay,
+                drain: config.drain_timeout,
+            };
             let (ended, end) = oneshot::channel();
             let work = move || {
                 let runtime = Builder::new_current_thread().enable_all().build();
                 let served = runtime.and_then(|runtime| {
                     runtime.block_on(server::serve(
-                        listener,
+                        listeners,
                         |peer| edge.clone().service(peer),
-                        limits,
-                        drained,
+                        &limits,
+                        ordered,
+                        &drain,
                         patience,
                     ))
                 });
@@ -386,10 +404,18 @@ impl Gateway {
     }
 }
 
-fn connection_limits(config: &Config) -> ConnectionLimits {
-    ConnectionLimits {
-        read_timeout: config.read_timeout,
-        max_header_bytes: config.max_header_bytes,
+fn limits(config: &Config, counts: (Gauge, IntCounter), most: Option<usize>) -> Limits {
+    let (open, refused) = counts;
+    Limits {
+        each: ConnectionLimits {
+            read_timeout: config.read_timeout,
+            max_header_bytes: config.max_header_bytes,
+        },
+        all: Connections {
+            open,
+            refused,
+            most,
+        },
     }
 }
 
@@ -406,27 +432,4 @@ async fn all_ended(workers: Vec<oneshot::Receiver<Drained>>) -> Result<(), Strin
         }
     }
     Ok(())
-}
-
-/// The signals that end us.
-struct Signals {
-    term: tokio::signal::unix::Signal,
-    int: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, String> {
-        let listen = |kind| signal(kind).map_err(|error| format!("no signals: {error}"));
-        Ok(Self {
-            term: listen(SignalKind::terminate())?,
-            int: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.term.recv() => "TERM",
-            _ = self.int.recv() => "INT",
-        }
-    }
 }

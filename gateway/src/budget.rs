@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 const CALLS_PER_RETRY: u64 = 5;
 /// And so many a second, for functions that are seldom called.
 const A_SECOND: f64 = 10.0;
-/// The budget looks back over one to two of these.
-const SPAN: Duration = Duration::from_secs(1);
+/// The budget looks back over one to two of these: a replica that dies breaks the calls of some seconds at once.
+const SPAN: Duration = Duration::from_secs(5);
 
 /// The retry budget of one function. Costs a call nothing: it is asked only when something is to be tried again.
-#[derive(Debug, Default)]
-pub struct Budget(Mutex<Option<Spans>>);
+#[derive(Debug)]
+pub struct Budget(Mutex<Spans>);
 
 /// The present span and the one before.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,12 @@ struct Span {
     calls: u64,
     /// Retries within it.
     spent: u64,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Mutex::new(Spans::new(Instant::now())))
+    }
 }
 
 impl Budget {
@@ -47,19 +53,19 @@ impl Budget {
     }
 
     fn with<T>(&self, calls: u64, work: impl FnOnce(&mut Spans, Instant) -> T) -> T {
-        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let spans = guard.get_or_insert_with(|| Spans::new(now, calls));
         spans.turn(now, calls);
-        work(spans, now)
+        work(&mut spans, now)
     }
 }
 
 impl Spans {
-    fn new(now: Instant, calls: u64) -> Self {
+    /// Those of a function that begins now.
+    fn new(now: Instant) -> Self {
         let span = Span {
             began: now,
-            calls,
+            calls: 0,
             spent: 0,
         };
         Self {
@@ -68,30 +74,35 @@ impl Spans {
         }
     }
 
-    /// Begins a new span when the present one is over; after a long rest nothing of the old ones counts.
+    /// Begins a new span when the present one is over. Nobody has looked since the last turn; if that is long ago, the
+    /// calls since then count as spread evenly over the time.
     fn turn(&mut self, now: Instant, calls: u64) {
         let age = now.saturating_duration_since(self.now.began);
+        if age < SPAN {
+            return;
+        }
+        self.before = self.now;
         if age >= 2 * SPAN {
-            *self = Self::new(now, calls);
-        } else if age >= SPAN {
-            self.before = self.now;
-            self.now = Span {
-                began: now,
-                calls,
+            let fresh = calls.saturating_sub(self.now.calls);
+            let lately = (fresh as f64 * SPAN.div_duration_f64(age)) as u64;
+            self.before = Span {
+                began: now.checked_sub(SPAN).unwrap_or(now),
+                calls: calls - lately,
                 spent: 0,
             };
         }
+        self.now = Span {
+            began: now,
+            calls,
+            spent: 0,
+        };
     }
 
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "calls of two seconds are far below 2^52"
-    )]
     fn left(&self, now: Instant, calls: u64) -> f64 {
         let calls = calls.saturating_sub(self.before.calls);
         let seconds = now
             .saturating_duration_since(self.before.began)
-            .max(SPAN)
+            .max(Duration::from_secs(1))
             .as_secs_f64();
         let spent = self.before.spent + self.now.spent;
         (calls / CALLS_PER_RETRY) as f64 + A_SECOND * seconds - spent as f64
@@ -105,7 +116,7 @@ mod tests {
     /// Retries that are granted if one is asked for with each of so many calls a second, for so many seconds.
     fn granted(rate: u64, seconds: u64) -> u64 {
         let start = Instant::now();
-        let mut spans = Spans::new(start, 0);
+        let mut spans = Spans::new(start);
         let mut granted = 0;
         for call in 1..=rate * seconds {
             let now = start + Duration::from_secs(1).mul_f64(call as f64 / rate as f64);
@@ -121,7 +132,7 @@ mod tests {
     #[test]
     fn grants_a_fifth_of_the_calls_and_ten_a_second() {
         for (rate, seconds) in [(1000, 30), (50, 30), (5, 30)] {
-            let most = rate * seconds / 5 + 10 * (seconds + 2);
+            let most = rate * seconds / 5 + 10 * (seconds + 1);
             let granted = granted(rate, seconds);
             assert!(granted <= most, "{granted} of {most} at {rate}/s");
             let least = (rate * seconds / 5 + 10 * seconds).min(rate * seconds);
@@ -133,14 +144,23 @@ mod tests {
     }
 
     #[test]
-    fn a_function_that_is_seldom_called_has_ten_at_once_and_more_after_a_rest() {
+    fn remembers_the_calls_of_the_last_seconds_even_if_nobody_asked_meanwhile() {
         let start = Instant::now();
-        let mut spans = Spans::new(start, 7);
-        assert!((spans.left(start, 7) - 10.0).abs() < 0.01);
+        let mut spans = Spans::new(start);
+        let later = start + 100 * SPAN;
+        let rate = 20;
+        let calls = rate * 100 * SPAN.as_secs();
+        spans.turn(later, calls);
+        let expected = (rate as f64 / 5.0 + A_SECOND) * SPAN.as_secs_f64();
+        assert!((spans.left(later, calls) - expected).abs() < 2.0);
+    }
+
+    #[test]
+    fn a_new_function_has_ten_at_once() {
+        let start = Instant::now();
+        let mut spans = Spans::new(start);
+        assert!((spans.left(start, 0) - 10.0).abs() < 0.01);
         spans.now.spent = 10;
-        assert!(spans.left(start, 7) < 1.0);
-        let later = start + 3 * SPAN;
-        spans.turn(later, 7);
-        assert!(spans.left(later, 7) >= 10.0);
+        assert!(spans.left(start, 0) < 1.0);
     }
 }

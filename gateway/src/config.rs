@@ -10,8 +10,8 @@ use std::time::Duration;
 
 pub use self::settings::{Mode, SETTINGS, Setting};
 use crate::discovery::swarm::engine::DockerHost;
-use crate::duration;
 use crate::function::is_name;
+use crate::{duration, size};
 
 /// The one setting that is never shown.
 const PASSWORD: &str = "basic-auth-password";
@@ -73,8 +73,20 @@ pub struct Config {
     pub read_timeout: Duration,
     /// Bytes of a request head.
     pub max_header_bytes: usize,
-    /// For running calls after TERM.
+    /// After TERM, before the port closes.
+    pub drain_delay: Duration,
+    /// For a caller that takes nothing of its answer.
+    pub write_timeout: Duration,
+    /// Connections of callers.
+    pub max_connections: Option<usize>,
+    /// Calls of all functions side by side.
+    pub max_in_flight: Option<usize>,
+    /// Bytes of a request body.
+    pub max_body: Option<u64>,
+    /// For running calls after that.
     pub drain_timeout: Duration,
+    /// The socket by which the next gateway takes over.
+    pub handover: Option<PathBuf>,
     /// Threads that carry calls.
     pub workers: usize,
     /// How log lines look.
@@ -214,7 +226,20 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
                 Ok(bytes @ 8192..=1_048_576) => Ok(bytes),
                 _ => Err("write a number of bytes from 8192 to 1048576"),
             }),
+            write_timeout: self.get("write-timeout", positive),
+            max_connections: self.get("max-connections", count),
+            max_in_flight: self.get("max-in-flight", count),
+            max_body: self.get("max-body", |text| match text {
+                "off" => Ok(None),
+                text => size::parse(text).map(Some),
+            }),
+            drain_delay: self.get("drain-delay", duration::parse),
             drain_timeout: self.get("drain-timeout", duration::parse),
+            handover: self.get("handover", |text| match text {
+                "off" => Ok(None),
+                path if path.contains('/') => Ok(Some(PathBuf::from(path))),
+                _ => Err("write the path of a socket, or off"),
+            }),
             workers: self.get("workers", |text| match text.parse() {
                 Ok(0) => Ok(std::thread::available_parallelism().map_or(1, Into::into)),
                 Ok(count @ 1..=256) => Ok(count),
@@ -283,6 +308,15 @@ fn positive(text: &str) -> Result<Duration, String> {
             Ok(time)
         }
     })
+}
+
+/// A number of something, or no limit.
+fn count(text: &str) -> Result<Option<usize>, &'static str> {
+    match (text, text.parse()) {
+        ("off", _) => Ok(None),
+        (_, Ok(count @ 1..=1_000_000)) => Ok(Some(count)),
+        _ => Err("write a number from 1 to 1000000, or off"),
+    }
 }
 
 /// A name that can stand in a URL as it is.

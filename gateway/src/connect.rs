@@ -58,7 +58,7 @@ pub async fn connect(
     let (connection, driver) =
         shaken.map_err(|error| ConnectError::Refused(to, error.to_string()))?;
     // The driver's errors reach the call through its response.
-    tokio::spawn(async { driver.await.unwrap_or_default() });
+    tokio::spawn(async { driver.with_upgrades().await.unwrap_or_default() });
     Ok(connection)
 }
 

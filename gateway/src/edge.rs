@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONNECTION, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{ALLOW, CONNECTION, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::uri::{PathAndQuery, Uri};
+use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::service::TowerToHyperService;
 use tokio::runtime::Handle;
@@ -88,8 +89,10 @@ impl Edge {
                 };
                 // The name is a piece of the request that is about to be rewritten.
                 let name: NameBuffer = NameBuffer::of(name);
-                let (request, call_id) = prepare(request, target, peer);
-                self.invoker.call(name.as_str(), request, &call_id).await
+                let (request, upgrade, call_id) = prepare(request, target, peer);
+                self.invoker
+                    .call(name.as_str(), request, upgrade, &call_id)
+                    .await
             }
             Route::Page(page) => self.page(page).await,
             Route::Manage(operation) => self.manage(operation, request, peer).await,
@@ -233,7 +236,12 @@ fn framing(request: &Request<Incoming>) -> Result<(), Refusal> {
     };
     let addressed = match (hosts.next(), hosts.next()) {
         (Some(host), None) => is_host(host),
-        (None, _) => request.version() < Version::HTTP_11,
+        // HTTP/2 has the authority in its place; before HTTP/1.1 there was none.
+        (None, _) => match request.version() {
+            Version::HTTP_11 => false,
+            Version::HTTP_2 => request.uri().authority().is_some(),
+            _ => true,
+        },
         (Some(_), Some(_)) => false,
     };
     let has_user = request
@@ -261,12 +269,12 @@ fn target(rest: &str, query: Option<&str>) -> Option<PathAndQuery> {
     }
 }
 
-/// Makes the request what the function shall see.
+/// Makes the request what the function shall see, and takes the connection out of it if that may become a tunnel.
 fn prepare(
     mut request: Request<Incoming>,
     target: PathAndQuery,
     peer: &HeaderValue,
-) -> (Request<Incoming>, HeaderValue) {
+) -> (Request<Incoming>, Option<OnUpgrade>, HeaderValue) {
     // RFC 9112 §3.2.2: the authority of an absolute-form target replaces the Host field.
     if let Some(host) = request
         .uri()
@@ -281,11 +289,19 @@ fn prepare(
             .headers_mut()
             .insert(HOST, HeaderValue::from_static("function"));
     }
+    if request.version() == Version::HTTP_2 {
+        headers::from_h2(&mut request);
+    }
+    if request.version() != Version::HTTP_11 {
+        // RFC 9110 §7.8: what an older client says of it does not count.
+        request.headers_mut().remove(UPGRADE);
+    }
     *request.uri_mut() = Uri::from(target);
     *request.version_mut() = Version::HTTP_11;
-    headers::outbound(request.headers_mut(), peer);
+    let upgrades = headers::outbound(request.headers_mut(), peer);
+    let upgrade = upgrades.then(|| hyper::upgrade::on(&mut request));
     let id = call_id(&request);
-    (request, id)
+    (request, upgrade, id)
 }
 
 fn call_id(request: &Request<Incoming>) -> HeaderValue {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::duration;
+use crate::{duration, size};
 
 /// The longest name a function can have: a DNS label (wire contract §4).
 pub const MAX_NAME: usize = 63;
@@ -117,13 +117,17 @@ impl fmt::Display for SecretName {
     }
 }
 
-/// The time limits of a call that a function sets for itself by label; `None` means the gateway's default.
+/// The limits that a function sets for itself by label; `None` means the gateway's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// From the request to the response head (`skep.timeout`).
     pub timeout: Option<Duration>,
     /// Between two chunks of a response body (`skep.idle-timeout`).
     pub idle_timeout: Option<Duration>,
+    /// Bytes of a request body (`skep.max-body`).
+    pub max_body: Option<u64>,
+    /// Calls that run side by side (`skep.max-in-flight`); there is no default.
+    pub max_in_flight: Option<usize>,
 }
 
 impl Limits {
@@ -132,22 +136,45 @@ impl Limits {
         label: impl Fn(&str) -> Option<&'a str>,
         mut warn: impl FnMut(&'static str, String),
     ) -> Self {
-        let mut time = |name: &'static str| match label(name).map(duration::parse) {
-            Some(Ok(time)) if !time.is_zero() => Some(time),
-            Some(Ok(_)) => {
-                warn(name, "it must be more than nothing".to_owned());
-                None
-            }
-            Some(Err(why)) => {
-                warn(name, why);
-                None
-            }
-            None => None,
+        let mut labels = Labels {
+            label,
+            warn: &mut warn,
         };
         Self {
-            timeout: time("skep.timeout"),
-            idle_timeout: time("skep.idle-timeout"),
+            timeout: labels.get("skep.timeout", duration::parse),
+            idle_timeout: labels.get("skep.idle-timeout", duration::parse),
+            max_body: labels.get("skep.max-body", size::parse),
+            max_in_flight: labels.get("skep.max-in-flight", |text| {
+                let count = text.trim().parse();
+                count.map_err(|_| format!("'{text}' is no number of calls"))
+            }),
         }
+    }
+}
+
+/// The labels that are limits: each more than nothing.
+struct Labels<'w, L, W> {
+    label: L,
+    warn: &'w mut W,
+}
+
+impl<'a, L, W> Labels<'_, L, W>
+where
+    L: Fn(&str) -> Option<&'a str>,
+    W: FnMut(&'static str, String),
+{
+    fn get<T: Default + PartialEq>(
+        &mut self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let why = match parse((self.label)(name)?) {
+            Ok(limit) if limit != T::default() => return Some(limit),
+            Ok(_) => "it must be more than nothing".to_owned(),
+            Err(why) => why,
+        };
+        (self.warn)(name, why);
+        None
     }
 }
 

@@ -6,6 +6,7 @@ pub mod forward;
 pub mod headers;
 mod retry;
 pub mod suggest;
+mod tunnel;
 
 use std::fmt;
 use std::pin::pin;
@@ -15,22 +16,26 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::HeaderValue;
-use hyper::{Request, Response};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Request, Response, StatusCode};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub use self::error::InvokeError;
 use self::forward::Answer;
 use self::retry::{Miss, Outgoing, Word};
+use self::tunnel::Tunnel;
 use crate::connect::{ConnectError, connect};
 use crate::discovery::Freshness;
+use crate::drain::Drain;
 use crate::endpoint::{Connection, Endpoint, Lease};
 use crate::life::{Event, Fault};
 use crate::metrics::{Call, Metrics, Refused, Retried};
 use crate::probe::Prober;
 use crate::reply::{self, Body, Failure};
 use crate::table::{Function, Table};
-use crate::upload::Upload;
+use crate::turnstile::{Place, Turnstile};
+use crate::upload::{Overrun, Upload};
 
 /// A call that has heard nothing for so long is reason to look whether the hosts of its function are still there.
 const SILENCE: Duration = Duration::from_millis(250);
@@ -46,6 +51,8 @@ pub struct CallLimits {
     pub idle: Duration,
     /// How long a call waits for a copy that is on its way.
     pub patience: Duration,
+    /// Bytes of a request body.
+    pub max_body: u64,
 }
 
 /// What the invokers of all workers share.
@@ -61,6 +68,8 @@ pub struct Shared {
     pub nudge: Arc<Notify>,
     /// Counts of what reached no function.
     pub metrics: Arc<Metrics>,
+    /// How many calls of all functions run side by side, if that is limited.
+    pub turnstile: Option<Arc<Turnstile>>,
     /// The defaults.
     pub limits: CallLimits,
 }
@@ -69,6 +78,7 @@ pub struct Shared {
 pub struct Invoker {
     shared: Shared,
     worker: usize,
+    drain: Drain,
     http: http1::Builder,
 }
 
@@ -82,19 +92,22 @@ struct Taken {
 impl Invoker {
     /// The invoker of one worker.
     #[must_use]
-    pub fn new(shared: Shared, worker: usize) -> Self {
+    pub fn new(shared: Shared, worker: usize, drain: Drain) -> Self {
         Self {
             shared,
             worker,
+            drain,
             http: http1::Builder::new(),
         }
     }
 
-    /// Calls a function and answers whatever happens. `request` is as the function shall see it, headers and path done.
+    /// Calls a function and answers whatever happens. `request` is as the function shall see it, headers and path done;
+    /// `upgrade` is the client's connection if that may become a tunnel.
     pub async fn call(
         &self,
         name: &str,
         request: Request<Incoming>,
+        upgrade: Option<OnUpgrade>,
         call_id: &HeaderValue,
     ) -> Response<Body> {
         let Some(function) = self.find(name).await else {
@@ -102,7 +115,21 @@ impl Invoker {
             return refuse(name, &self.unknown(name), call_id);
         };
         let mut call = Call::begin(function.metrics.clone());
-        match self.deliver(function, request, &call).await {
+        match self.deliver(function, request, &mut call).await {
+            Ok((taken, idle)) if taken.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                let Some(client) = upgrade else {
+                    call.answered(InvokeError::Unasked.status().as_u16());
+                    return refuse(name, &InvokeError::Unasked, call_id);
+                };
+                call.answered(taken.response.status().as_u16());
+                Tunnel {
+                    lease: taken.lease,
+                    call,
+                    idle,
+                    guest: self.drain.guest(),
+                }
+                .begin(client, taken.response)
+            }
             Ok((taken, idle)) => {
                 let Taken {
                     response,
@@ -168,13 +195,16 @@ impl Invoker {
         &self,
         function: Arc<Function>,
         request: Request<Incoming>,
-        call: &Call,
+        call: &mut Call,
     ) -> Result<(Taken, Duration), InvokeError> {
-        let function = self.awake(function).await?;
         let limits = function.deployment.limits;
+        let max_body = limits.max_body.unwrap_or(self.shared.limits.max_body);
+        let outgoing = Outgoing::new(request, max_body)?;
+        call.keep(self.admitted(&function).await?);
+        let function = self.awake(function).await?;
         let timeout = limits.timeout.unwrap_or(self.shared.limits.timeout);
         let deadline = Instant::now() + timeout;
-        let mut attempts = pin!(self.attempts(function.clone(), request, call));
+        let mut attempts = pin!(self.attempts(function.clone(), &outgoing, call));
         let early = tokio::time::timeout(timeout.min(SILENCE), &mut attempts).await;
         let taken = match early {
             Ok(taken) => taken,
@@ -182,13 +212,39 @@ impl Invoker {
                 self.doubt(&function);
                 tokio::time::timeout_at(deadline, attempts)
                     .await
-                    .map_err(|_elapsed| InvokeError::TimedOut(timeout))?
+                    .map_err(|_elapsed| {
+                        if outgoing.waits_for_caller() {
+                            InvokeError::SlowBody(timeout)
+                        } else {
+                            InvokeError::TimedOut(timeout)
+                        }
+                    })?
             }
         };
         Ok((
             taken?,
             limits.idle_timeout.unwrap_or(self.shared.limits.idle),
         ))
+    }
+
+    /// Room for the call, at once or after waiting for it: first at the function's own turnstile, then at the gateway's.
+    async fn admitted(&self, function: &Function) -> Result<[Option<Place>; 2], InvokeError> {
+        let patience = self.shared.limits.patience;
+        let own = match &function.turnstile {
+            None => None,
+            Some(turnstile) => match turnstile.enter(patience).await {
+                None => return Err(InvokeError::FunctionFull(turnstile.most())),
+                place => place,
+            },
+        };
+        let all = match &self.shared.turnstile {
+            None => None,
+            Some(turnstile) => match turnstile.enter(patience).await {
+                None => return Err(InvokeError::GatewayFull(turnstile.most())),
+                place => place,
+            },
+        };
+        Ok([own, all])
     }
 
     /// A call waits for longer than most: are the hosts of its function still there? Without others there is no choice.
@@ -223,10 +279,9 @@ impl Invoker {
     async fn attempts(
         &self,
         mut function: Arc<Function>,
-        request: Request<Incoming>,
+        outgoing: &Outgoing,
         call: &Call,
     ) -> Result<Taken, InvokeError> {
-        let outgoing = Outgoing::new(request);
         let retries_idempotent = function.deployment.handling.retries_idempotent;
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
         let mut missed: Option<Miss> = None;
@@ -240,13 +295,13 @@ impl Invoker {
                 continue;
             };
             if let Some(miss) = missed.take() {
-                if !function.may_try_again() {
+                if miss.costs() && !function.may_try_again() {
                     return miss.into_answer();
                 }
                 call.function().retried(miss.cause());
             }
             let lease = Lease::new(endpoint.clone());
-            let miss = match self.attempt(&function, lease, &outgoing, call).await? {
+            let miss = match self.attempt(&function, lease, outgoing, call).await? {
                 Ok(taken) => return Ok(taken),
                 Err(miss) => miss,
             };
@@ -396,20 +451,21 @@ enum Sent {
 
 async fn send(mut connection: Connection, request: Request<Upload>) -> Sent {
     match connection.try_send_request(request).await {
-        Ok(response) if response.status().is_informational() => {
-            Sent::Broken(InvokeError::Broken(format!(
-                "it answered {} to a request that asked for no upgrade",
-                response.status()
-            )))
-        }
         Ok(response) => Sent::Answered(response, connection),
         Err(mut error) => match error.take_message() {
             Some(unsent) => Sent::Unsent(Box::new(unsent), error.error().to_string()),
-            None if error.error().is_user() => {
-                Sent::CallerFailed(InvokeError::BadBody(causes(error.error())))
-            }
+            None if error.error().is_user() => Sent::CallerFailed(callers(error.error())),
             None => Sent::Broken(classify(error.error())),
         },
+    }
+}
+
+/// What was wrong with the caller's body.
+fn callers(error: &hyper::Error) -> InvokeError {
+    let source = std::error::Error::source(error);
+    match source.and_then(|source| source.downcast_ref()) {
+        Some(Overrun(most)) => InvokeError::TooLarge(*most),
+        None => InvokeError::BadBody(causes(error)),
     }
 }
 

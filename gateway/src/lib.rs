@@ -13,10 +13,12 @@ pub mod cli;
 pub mod config;
 pub mod connect;
 pub mod discovery;
+pub mod drain;
 pub mod duration;
 pub mod edge;
 pub mod endpoint;
 pub mod function;
+pub mod handover;
 pub mod invoke;
 pub mod life;
 pub mod metrics;
@@ -25,7 +27,9 @@ pub mod quantity;
 pub mod reply;
 pub mod router;
 pub mod server;
+pub mod size;
 pub mod table;
+pub mod turnstile;
 pub mod upload;
 
 /// This release.

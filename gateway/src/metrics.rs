@@ -89,9 +89,15 @@ pub const TABLE: &[(&str, &str, &str, &str)] = &[
         "skep_refused_total",
         "counter",
         "reason",
-        "requests that reached no function: bad_request, not_found, method",
+        "requests that reached no function: bad_request, not_found, method, connections (one too many)",
     ),
     ("skep_functions", "gauge", "", "functions in the table"),
+    (
+        "skep_connections",
+        "gauge",
+        "",
+        "connections of callers that are open",
+    ),
     (
         "skep_discovery_listings_total",
         "counter",
@@ -128,6 +134,8 @@ pub enum Refused {
     NotFound,
     /// A known page with a verb it does not have.
     Method,
+    /// One connection too many.
+    Connections,
 }
 
 /// All metrics of one gateway.
@@ -135,7 +143,8 @@ pub struct Metrics {
     registry: Registry,
     per_function: Arc<PerFunction>,
     functions: Mutex<HashMap<String, Weak<FunctionMetrics>>>,
-    refused: [IntCounter; 3],
+    refused: [IntCounter; 4],
+    connections: Gauge,
     service_count: GaugeVec,
     in_flight: GaugeVec,
     endpoints: GaugeVec,
@@ -205,7 +214,10 @@ impl Metrics {
                 broken: make.counter_vec("skep_broken_answers_total"),
             }),
             functions: Mutex::default(),
-            refused: ["bad_request", "not_found", "method"]
+            connections: make
+                .gauge_vec("skep_connections")
+                .with_label_values::<&str>(&[]),
+            refused: ["bad_request", "not_found", "method", "connections"]
                 .map(|reason| refused.with_label_values(&[reason])),
             service_count: make.gauge_vec("gateway_service_count"),
             in_flight: make.gauge_vec("skep_in_flight"),
@@ -243,6 +255,13 @@ impl Metrics {
         let fresh = Arc::new(FunctionMetrics::new(label, self.per_function.clone()));
         functions.insert(label.to_owned(), Arc::downgrade(&fresh));
         fresh
+    }
+
+    /// What counts connections: those that are open, and those that were too many.
+    #[must_use]
+    pub fn connections(&self) -> (Gauge, IntCounter) {
+        let refused = &self.refused[Refused::Connections as usize];
+        (self.connections.clone(), refused.clone())
     }
 
     /// A request reached no function.

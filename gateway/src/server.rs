@@ -1,9 +1,13 @@
 //! Accept loops and graceful drain over any service; knows nothing of functions.
 
-use std::future::Future;
+mod h2;
+
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use hyper::body::Incoming;
@@ -11,23 +15,26 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use socket2::{Domain, Protocol, Socket, Type};
+use prometheus::{Gauge, IntCounter};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use crate::drain::{Drain, Phase};
 use crate::reply::Body;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 1024;
 /// The pause after an accept that failed, such as when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// After the last accept, how long connections may still bring a request before the idle ones are closed: one that was just made
-/// has its first on the way, and one that is kept has perhaps its next.
+/// How long connections that are being made when the port closes have to get through.
+const SETTLE: Duration = Duration::from_millis(50);
+/// How long a connection may still bring a request after the port is closed, before it is closed as unused: the request
+/// may be on its way, and its sender could not tell whether it was taken.
 const LINGER: Duration = Duration::from_millis(500);
-/// How often a lingering server looks whether anybody is left.
-const LINGER_PAUSE: Duration = Duration::from_millis(10);
+/// How long tunnels may take to say goodbye once time is over.
+const FAREWELL: Duration = Duration::from_millis(1500);
 
 /// What bounds a connection.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +43,48 @@ pub struct ConnectionLimits {
     pub read_timeout: Duration,
     /// The bytes that a request head may have.
     pub max_header_bytes: usize,
+}
+
+/// The connections of all workers: how many there are, and how many there may be.
+#[derive(Clone)]
+pub struct Connections {
+    /// Counts those that are open.
+    pub open: Gauge,
+    /// Counts those that were too many.
+    pub refused: IntCounter,
+    /// How many there may be.
+    pub most: Option<usize>,
+}
+
+/// An open connection, counted until it is dropped.
+struct Counted(Gauge);
+
+impl Connections {
+    fn admit(&self) -> Option<Counted> {
+        self.open.inc();
+        let counted = Counted(self.open.clone());
+        let is_one_too_many = self.most.is_some_and(|most| self.open.get() > most as f64);
+        if is_one_too_many {
+            self.refused.inc();
+            return None;
+        }
+        Some(counted)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// What bounds a server's connections.
+#[derive(Clone)]
+pub struct Limits {
+    /// Each of them.
+    pub each: ConnectionLimits,
+    /// All of them.
+    pub all: Connections,
 }
 
 /// Opens `count` listeners on one address that share its connections (SO_REUSEPORT). Port 0 takes any free one.
@@ -51,7 +100,11 @@ pub fn listen(ip: IpAddr, port: u16, count: usize) -> io::Result<Vec<std::net::T
     (0..count).map(|_| listen_shared(address)).collect()
 }
 
-fn listen_shared(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// One more listener on an address whose listeners are ours.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn listen_shared(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -65,6 +118,38 @@ fn listen_shared(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
+/// The kernel breaks a connection on which nothing can be sent for so long. Connections have it from their listener, those
+/// too that are made before anybody accepts them.
+///
+/// # Errors
+/// When the kernel does not know this option.
+pub fn cut_those_who_take_nothing(
+    listener: &std::net::TcpListener,
+    limit: Duration,
+) -> io::Result<()> {
+    SockRef::from(listener).set_tcp_user_timeout(Some(limit))
+}
+
+/// What a server is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Accept and answer.
+    Serve,
+    /// End: nobody will accept here after us, as far as we know.
+    Stop,
+    /// End: another process accepts from the same listeners.
+    HandOver,
+}
+
+/// How long the steps of an end may take.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Patience {
+    /// How long the port stays open after the order to stop.
+    pub delay: Duration,
+    /// How long after that everything may run.
+    pub drain: Duration,
+}
+
 /// How a server ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Drained {
@@ -74,70 +159,62 @@ pub enum Drained {
     Cut,
 }
 
-/// Accepts connections until `shutdown` turns true, then lets what runs finish within `drain`.
+/// Accepts connections until it is told to end, then lets what runs finish.
 ///
 /// # Errors
-/// When the listener cannot be used.
+/// When a listener cannot be used.
 pub async fn serve<M, S>(
-    listener: std::net::TcpListener,
+    listeners: Vec<std::net::TcpListener>,
     make: M,
-    limits: ConnectionLimits,
-    mut shutdown: watch::Receiver<bool>,
-    drain: Duration,
+    limits: &Limits,
+    mut orders: watch::Receiver<Order>,
+    drain: &Drain,
+    patience: Patience,
 ) -> io::Result<Drained>
 where
     M: Fn(SocketAddr) -> S,
-    S: Service<Request<Incoming>, Response = Response<Body>> + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>> + Send + Unpin + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let listener = TcpListener::from_std(listener)?;
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(limits.read_timeout)
-        .max_header_size(limits.max_header_bytes);
-    let connections = GracefulShutdown::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            // A sender that is gone is a shutdown too.
-            _ = shutdown.wait_for(|down| *down) => break,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                drop(tokio::spawn(connection(
-                    &http,
-                    stream,
-                    make(peer),
-                    &connections,
-                )));
-            }
-            Err(error) => {
-                tracing::warn!("accept: {error}");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+    let listeners = listeners.into_iter().map(TcpListener::from_std);
+    let acceptor = Acceptor(listeners.collect::<io::Result<_>>()?);
+    let http = protocol(limits.each);
+    let open = |stream, peer| match limits.all.admit() {
+        Some(counted) => {
+            let connection = connection(&http, stream, make(peer), limits.each, drain, counted);
+            drop(tokio::spawn(connection));
         }
-    }
-    // Whoever is in the queue has been told that they are connected, and may have sent a request.
-    catch_up().await;
-    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-        drop(tokio::spawn(connection(
-            &http,
-            stream,
-            make(peer),
-            &connections,
-        )));
-    }
-    drop(listener);
-    let finished = async {
-        linger(&connections).await;
-        catch_up().await;
-        connections.shutdown().await;
+        None => turn_away(&stream),
     };
-    match tokio::time::timeout(drain, finished).await {
-        Ok(()) => Ok(Drained::Clean),
-        Err(_elapsed) => Ok(Drained::Cut),
+    let mut order = Order::Stop;
+    let ordered = async {
+        // A sender that is gone is an order to stop, too.
+        if let Ok(told) = orders.wait_for(|order| *order != Order::Serve).await {
+            order = *told;
+        }
+    };
+    acceptor.accept_until(ordered, open).await;
+    drain.enter(Phase::Leaving);
+    if order == Order::Stop {
+        acceptor.accept_until(sleep(patience.delay), open).await;
+        acceptor.let_no_more_begin();
+        acceptor.accept_until(sleep(SETTLE), open).await;
     }
+    catch_up().await;
+    acceptor.accept_the_rest(open);
+    drop(acceptor);
+    let deadline = Instant::now() + patience.drain;
+    // Ends early when nothing is left to wait for.
+    let _ = timeout(LINGER.min(patience.drain), drain.empty()).await;
+    catch_up().await;
+    drain.enter(Phase::Finishing);
+    if timeout_at(deadline, drain.empty()).await.is_ok() {
+        return Ok(Drained::Clean);
+    }
+    drain.enter(Phase::Over);
+    let _ = timeout(FAREWELL, drain.empty()).await;
+    Ok(Drained::Cut)
 }
 
 /// Lets the runtime see what has come on its sockets meanwhile, so that a connection with a request counts as busy and not as
@@ -148,31 +225,119 @@ async fn catch_up() {
     }
 }
 
-/// Waits for a moment, or until no connection is left: each closes after its next answer.
-async fn linger(connections: &GracefulShutdown) {
-    let end = Instant::now() + LINGER;
-    while connections.count() > 0 && Instant::now() < end {
-        tokio::time::sleep(LINGER_PAUSE).await;
+/// The listeners of one worker: one, unless they were taken over from a gateway of more workers.
+struct Acceptor(Vec<TcpListener>);
+
+impl Acceptor {
+    async fn accept_until(&self, end: impl Future, open: impl Fn(TcpStream, SocketAddr)) {
+        let mut end = pin!(end);
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.accept() => accepted,
+                _ = &mut end => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => open(stream, peer),
+                Err(error) => {
+                    tracing::warn!("accept: {error}");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Whoever is in the queue has been told that they are connected, and may have sent a request.
+    fn accept_the_rest(&self, open: impl Fn(TcpStream, SocketAddr)) {
+        while let Some(Ok((stream, peer))) = self.accept().now_or_never() {
+            open(stream, peer);
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        poll_fn(|cx| {
+            let mut accepted = self.0.iter().map(|listener| listener.poll_accept(cx));
+            accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
+        })
+        .await
+    }
+
+    /// Drops the first packet of every new connection from now on: those that are half made get through, and none is
+    /// made in the moment in which the listener closes, which would be reset. A client whose first packet is dropped
+    /// sends it again after a second, to whoever listens then.
+    fn let_no_more_begin(&self) {
+        // Classic BPF on a TCP header: byte 13 has the flags; SYN without ACK is a new connection.
+        let program = [
+            SockFilter::new(0x30, 0, 0, 13),       // A = byte 13
+            SockFilter::new(0x54, 0, 0, 0x12),     // A &= SYN | ACK
+            SockFilter::new(0x15, 0, 1, 0x02),     // A == SYN ?
+            SockFilter::new(0x06, 0, 0, 0),        // then drop it
+            SockFilter::new(0x06, 0, 0, u32::MAX), // else keep all of it
+        ];
+        for listener in &self.0 {
+            if let Err(error) = SockRef::from(listener).attach_filter(&program) {
+                tracing::debug!("a connection made while the port closes may be reset: {error}");
+            }
+        }
     }
 }
 
+/// Says why, as far as that can be said without reading, and closes.
+fn turn_away(stream: &TcpStream) {
+    let answer = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    // Whoever does not hear it sees the close.
+    let _ = stream.try_write(answer);
+}
+
+fn protocol(limits: ConnectionLimits) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(limits.read_timeout)
+        .max_header_size(limits.max_header_bytes);
+    http
+}
+
+/// One connection from its first request to its last; what it becomes by an upgrade goes on without it.
 fn connection<S>(
     http: &http1::Builder,
     stream: TcpStream,
     service: S,
-    connections: &GracefulShutdown,
+    limits: ConnectionLimits,
+    drain: &Drain,
+    counted: Counted,
 ) -> impl Future<Output = ()> + Send + 'static
 where
-    S: Service<Request<Incoming>, Response = Response<Body>> + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>> + Send + Unpin + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     // A failure costs latency only.
     let _ = stream.set_nodelay(true);
-    let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
+    let mut guest = drain.guest();
+    let connection = http.serve_connection(TokioIo::new(stream), service);
     async move {
+        let _counted = counted;
+        let mut connection = connection.with_upgrades();
+        let mut ended = tokio::select! {
+            biased;
+            ended = &mut connection => ended,
+            () = guest.reached(Phase::Finishing) => {
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                tokio::select! {
+                    ended = &mut connection => ended,
+                    () = guest.reached(Phase::Over) => return,
+                }
+            }
+        };
+        if ended.as_ref().is_err_and(hyper::Error::is_parse)
+            && let Some(parts) = connection.into_parts()
+            && parts.read_buf.starts_with(h2::PREFACE)
+        {
+            // Boxed, so that the connections of HTTP/1 are not larger for it.
+            let served = h2::serve(parts.io, parts.read_buf, parts.service, limits, guest);
+            ended = Box::pin(served).await;
+        }
         // Clients come, go and send nonsense: hyper has answered what can be answered.
-        if let Err(error) = connection.await {
+        if let Err(error) = ended {
             tracing::debug!("connection: {error}");
         }
     }

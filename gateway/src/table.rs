@@ -14,6 +14,7 @@ use crate::endpoint::Endpoint;
 use crate::function::{Deployment, FunctionName};
 use crate::life::{Event, State};
 use crate::metrics::{FunctionMetrics, Metrics};
+use crate::turnstile::Turnstile;
 
 /// Everything that a provider knows, at one moment.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct Function {
     pub endpoints: Vec<Arc<Endpoint>>,
     /// Endpoints that are listed no longer and still have calls to finish.
     pub leaving: Vec<Arc<Endpoint>>,
+    /// How many calls it takes side by side, if it says so.
+    pub turnstile: Option<Arc<Turnstile>>,
     /// Its metrics, bound.
     pub metrics: Arc<FunctionMetrics>,
     /// How many of its calls may be tried again.
@@ -155,6 +158,14 @@ impl Table {
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Arc<Function>> {
         self.0.snapshot.load().find(name).cloned()
+    }
+
+    /// Waits until there is a listing, and every function in it that is coming has come.
+    pub async fn all_ready(&self, patience: Duration) {
+        self.published(patience).await;
+        for name in self.snapshot().names() {
+            self.ready(name, patience).await;
+        }
     }
 
     /// Waits until the function has an endpoint that takes calls, as long as one is coming and patience lasts.
@@ -288,16 +299,29 @@ impl TableWriter {
             endpoint
         });
         let endpoints: Vec<_> = endpoints.collect();
+        let turnstile = deployment
+            .limits
+            .max_in_flight
+            .map(|most| turnstile(known, most));
         let leaving = known.into_iter().flat_map(|known| known.all_endpoints());
         let leaving = leaving.filter(|old| !endpoints.iter().any(|one| Arc::ptr_eq(one, old)));
         Function {
             leaving: leaving.cloned().collect(),
             endpoints,
+            turnstile,
             metrics,
             budget: known.map(|known| known.budget.clone()).unwrap_or_default(),
             deployment,
         }
     }
+}
+
+/// The turnstile that the function has, unless it is of another width now.
+fn turnstile(known: Option<&Arc<Function>>, most: usize) -> Arc<Turnstile> {
+    let known = known.and_then(|known| known.turnstile.clone());
+    known
+        .filter(|turnstile| turnstile.most() == most)
+        .unwrap_or_else(|| Arc::new(Turnstile::new(most)))
 }
 
 /// Gives each short name to the one function that wants it. A full name comes first; a name that two want is nobody's.

@@ -11,11 +11,25 @@ use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use crate::size;
+
 /// So much of a body is kept. Clones of what was read: a body costs this memory only until its call is answered.
 pub const KEPT: usize = 64 * 1024;
 
 /// What goes wrong while a body is on its way.
 type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body has more than this many bytes, and no function gets more.
+#[derive(Debug)]
+pub struct Overrun(pub u64);
+
+impl std::fmt::Display for Overrun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the body has more than {}", size::show(self.0))
+    }
+}
+
+impl std::error::Error for Overrun {}
 
 /// A body that can be sent more than once, as long as it is short.
 pub enum Source {
@@ -34,6 +48,11 @@ pub struct Shared {
     is_past: bool,
     /// Which sending may go on.
     sending: usize,
+    /// So many bytes may come.
+    most: u64,
+    received: u64,
+    /// The function has got all that the client has sent so far.
+    is_waiting: bool,
 }
 
 #[derive(Clone)]
@@ -43,9 +62,9 @@ enum Piece {
 }
 
 impl Source {
-    /// The body of a client's request.
+    /// The body of a client's request, of so many bytes at most.
     #[must_use]
-    pub fn new(incoming: Incoming) -> Self {
+    pub fn new(incoming: Incoming, most: u64) -> Self {
         if incoming.is_end_stream() {
             return Self::Empty;
         }
@@ -55,7 +74,19 @@ impl Source {
             kept_bytes: 0,
             is_past: false,
             sending: 0,
+            most,
+            received: 0,
+            is_waiting: false,
         })))
+    }
+
+    /// Whether the client is the one who is waited for.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        match self {
+            Self::Empty => false,
+            Self::Client(shared) => lock(shared).is_waiting,
+        }
     }
 
     /// Whether all of it can be sent from the beginning.
@@ -113,7 +144,9 @@ impl Upload {
 impl Shared {
     /// The next piece from the client, kept if there is room.
     fn receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, Error>>> {
-        let Some(frame) = ready!(Pin::new(&mut self.incoming).poll_frame(cx)) else {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        self.is_waiting = polled.is_pending();
+        let Some(frame) = ready!(polled) else {
             return Poll::Ready(None);
         };
         let piece = match frame?.into_data() {
@@ -123,6 +156,10 @@ impl Shared {
         };
         if let Piece::Data(data) = &piece {
             self.kept_bytes += data.len();
+            self.received += data.len() as u64;
+            if self.received > self.most {
+                return Poll::Ready(Some(Err(Box::new(Overrun(self.most)))));
+            }
         }
         self.is_past |= self.kept_bytes > KEPT;
         if self.is_past {

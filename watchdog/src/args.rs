@@ -22,7 +22,7 @@ pub(crate) async fn receive(call: &Call, body: &mut Incoming) -> Result<Strings,
         &call.connection,
         &limits,
         || false,
-        gather(body, LARGEST_BODY),
+        gather(body, LARGEST_BODY, "input_mode"),
     );
     let body = match gathered.await {
         Ok(gathered) => gathered?,

@@ -18,8 +18,9 @@ use crate::socket::{READ_SIZE, Socket};
 use crate::watchdog::Watchdog;
 
 /// How long a draining watchdog still listens on idle connections: a call that is on its way gets a clear "not
-/// accepted" and not a reset, which its sender could not tell from a call that has run.
-const LINGER: Duration = Duration::from_millis(50);
+/// accepted" and not a reset, which its sender could not tell from a call that has run. Long enough for a sender on a busy
+/// machine to have heard it once.
+const LINGER: Duration = Duration::from_millis(250);
 
 /// The most that a request's head may take, as in the original.
 const LARGEST_HEAD: usize = 1024 * 1024;

@@ -7,9 +7,16 @@ use hyper::body::{Body, Incoming};
 
 use crate::refusal::Refusal;
 
-/// Reads a body to its end, unless it has more than `most` bytes.
-pub(crate) async fn gather(body: &mut Incoming, most: usize) -> Result<Vec<u8>, Refusal> {
-    let too_large = || Refusal::BodyTooLarge { limit: most };
+/// Reads a body to its end, unless it has more than `most` bytes; that is refused with the variable that wants it gathered.
+pub(crate) async fn gather(
+    body: &mut Incoming,
+    most: usize,
+    variable: &'static str,
+) -> Result<Vec<u8>, Refusal> {
+    let too_large = || Refusal::BodyTooLarge {
+        limit: most,
+        variable,
+    };
     // A length that the head tells is believed, so that nobody sends such a body in vain.
     if body.size_hint().lower() > most as u64 {
         return Err(too_large());

@@ -52,12 +52,12 @@ pub(crate) fn run(config: Config, lock_file: &Path) -> ExitCode {
 }
 
 fn try_run(config: Config, lock_file: &Path) -> io::Result<ExitCode> {
-    let reaper = Reaper::new();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()?;
     let _context = runtime.enter();
+    let reaper = Reaper::new()?;
     // Handlers are set before anything can be running that a signal would have to end.
     let mut stop = Stop::listen()?;
     let socket = if config.inherit_listener {

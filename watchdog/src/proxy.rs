@@ -27,6 +27,9 @@ use crate::{duration, timing};
 /// A caller's own limit, shorter than ours.
 const TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
 
+/// The most that a body may have to be gathered: it is all in memory, for each call at the same time.
+const LARGEST_GATHERED: usize = 16 * 1024 * 1024;
+
 /// Passes one admitted call on.
 pub(crate) async fn call(
     call: Call,
@@ -69,12 +72,12 @@ pub(crate) async fn call(
     limits.body = Limits::new(Instant::now(), config).body;
     let upload = if config.buffer_request {
         // For servers that want a body's length before its bytes.
-        let gathered = gather(&mut body, usize::MAX);
-        let bytes = match within(connection, &limits, || false, gathered).await {
-            Ok(gathered) => gathered.map_err(|refusal| (refusal, None))?,
+        let gathered = gather(&mut body, LARGEST_GATHERED, "http_buffer_req_body");
+        match within(connection, &limits, || false, gathered).await {
+            Ok(Ok(bytes)) => Upload::whole(bytes.into()),
+            Ok(Err(refusal)) => return Err((refusal, Some(body))),
             Err(limit) => return Err((late(limit), None)),
-        };
-        Upload::whole(bytes.into())
+        }
     } else {
         Upload::arriving(body)
     };

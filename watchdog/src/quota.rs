@@ -29,11 +29,6 @@ pub(crate) struct Lowered {
 }
 
 impl Quota {
-    /// Whether there is any limit.
-    pub(crate) fn is_set(&self) -> bool {
-        self.cpu_seconds.is_some() || self.open_files.is_some()
-    }
-
     /// The limits that were asked for, as far as the watchdog's own allow them.
     pub(crate) fn new(cpu_seconds: Option<u64>, open_files: Option<u64>) -> (Self, Vec<Lowered>) {
         let most = |resource| getrlimit(resource).maximum.unwrap_or(u64::MAX);

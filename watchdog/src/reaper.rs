@@ -6,8 +6,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -18,7 +22,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::runs::{Number, RunId, Runs};
-use crate::spawn::{Child, signal_group};
+use crate::spawn::Child;
+use crate::spawn::deaths::Deaths;
 use crate::start::Pipes;
 use crate::tree::{self, Identity, Snapshot};
 
@@ -28,7 +33,7 @@ const GRACE: Duration = Duration::from_millis(200);
 /// Between two looks while a tree is being ended, or while runs come and go.
 const SOON: Duration = Duration::from_millis(20);
 
-/// Between two looks while nothing happens: orphans may come from elsewhere, such as `docker exec`.
+/// Between two looks while there is only left who does not die.
 const SELDOM: Duration = Duration::from_secs(1);
 
 /// After this long a process that does not die (of another user, or stuck in the kernel) is looked after seldom.
@@ -93,17 +98,28 @@ impl Orders {
         self.bell.notify_one();
     }
 
-    /// Waits until there is something to do, or `longest`.
-    async fn wait(&self, longest: Duration) {
-        if longest > SOON {
-            self.is_asleep.store(true, Ordering::SeqCst);
-            // A run that ended before the line above did not ring.
-            if self.has_ended.load(Ordering::SeqCst) {
-                self.is_asleep.store(false, Ordering::SeqCst);
-                return;
-            }
+    /// Whether a run has ended since this was last asked.
+    fn take_ended(&self) -> bool {
+        self.has_ended.swap(false, Ordering::SeqCst)
+    }
+
+    /// Waits so long, or until a tree is to be ended: what else happens meanwhile is looked at together.
+    async fn pause(&self, time: Duration) {
+        let _ = tokio::time::timeout(time, self.bell.notified()).await;
+    }
+
+    /// Waits until anything happens.
+    async fn sleep(&self, deaths: &Deaths) {
+        self.is_asleep.store(true, Ordering::SeqCst);
+        // A run that ended before the line above did not ring.
+        if !self.has_ended.load(Ordering::SeqCst) {
+            let mut rung = pin!(self.bell.notified());
+            poll_fn(|cx| match rung.as_mut().poll(cx) {
+                Poll::Pending => deaths.poll(cx),
+                ready => ready,
+            })
+            .await;
         }
-        let _ = tokio::time::timeout(longest, self.bell.notified()).await;
         self.is_asleep.store(false, Ordering::SeqCst);
     }
 }
@@ -112,6 +128,7 @@ impl Orders {
 #[derive(Debug)]
 pub(crate) struct Reaper {
     own: Pid,
+    deaths: Deaths,
     /// Children from before our time, as of a shell that started a service and then became us: never touched.
     elder: HashSet<Identity>,
     /// Direct children of runs that were ended; theirs to be reaped here.
@@ -125,9 +142,10 @@ pub(crate) struct Reaper {
 }
 
 impl Reaper {
-    /// Takes over the duties. To be called on the main thread before anything is started.
-    pub(crate) fn new() -> Self {
+    /// Takes over the duties. To be called on the main thread, in its runtime, before anything is started.
+    pub(crate) fn new() -> io::Result<Self> {
         let own = getpid();
+        let deaths = Deaths::watch()?;
         if !own.is_init() {
             // Without it (kernels before 3.4) orphans go to PID 1: then only groups can be ended.
             let _ = rustix::process::set_child_subreaper(Some(own));
@@ -138,26 +156,31 @@ impl Reaper {
                 .children(own.as_raw_nonzero().get())
                 .collect(),
         };
-        Self {
+        Ok(Self {
             own,
+            deaths,
             elder,
             children: Vec::new(),
             seen: HashMap::new(),
             victims: HashMap::new(),
             ended: HashMap::new(),
-        }
+        })
     }
 
-    /// Does the duties until the watchdog exits.
+    /// Does the duties until the watchdog exits. There is no timer while nothing happens: whatever comes here later
+    /// (a `docker exec` may leave something, too) is reaped when it dies.
     pub(crate) async fn work(&mut self, orders: &Orders) -> Infallible {
         loop {
-            let longest = if orders.has_ended.swap(false, Ordering::SeqCst) || self.is_ending() {
-                SOON
-            } else {
-                SELDOM
-            };
+            // Both are asked before the look, so that what happens after it is news.
+            let is_news = orders.take_ended() | self.deaths.take();
             self.sweep(orders);
-            orders.wait(longest).await;
+            if is_news || self.is_ending() {
+                orders.pause(SOON).await;
+            } else if self.victims.is_empty() {
+                orders.sleep(&self.deaths).await;
+            } else {
+                let _ = tokio::time::timeout(SELDOM, orders.sleep(&self.deaths)).await;
+            }
         }
     }
 
@@ -176,10 +199,7 @@ impl Reaper {
             if doomed.is_empty() {
                 return;
             }
-            // Nobody goes on because somebody else has gone.
-            for last in [Signal::STOP, Signal::KILL] {
-                doomed.iter().for_each(|process| signal(*process, last));
-            }
+            signal_all(&doomed, [Signal::STOP, Signal::KILL]);
             reap_orphans();
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -214,19 +234,14 @@ impl Reaper {
             snapshot = Snapshot::read();
         }
         // Also what is still being forked faster than it can be stopped: there is less of it each time.
-        stopped
-            .into_iter()
-            .for_each(|victim| signal(victim, Signal::KILL));
+        signal_all(&stopped, [Signal::KILL]);
         reap_orphans();
     }
 
     /// Ended runs: their tree is known while the direct child lives, so it is listed before anything is signalled.
     fn condemn(&mut self, snapshot: &Snapshot, fresh: Vec<Condemned>) {
         for condemned in fresh {
-            let pid = condemned.child.pid();
-            let tree = snapshot.with_descendants(snapshot.find(pid));
-            // All at once: a shell whose reader has gone would take that for the end of its input and go on.
-            signal_group(pid, Signal::TERM);
+            let tree = snapshot.with_descendants(snapshot.find(condemned.child.pid()));
             self.add_victims(tree, Instant::now());
             self.children.push(condemned);
         }
@@ -260,12 +275,11 @@ impl Reaper {
     }
 
     fn add_victims(&mut self, victims: impl IntoIterator<Item = Identity>, since: Instant) {
-        for victim in victims {
-            if let std::collections::hash_map::Entry::Vacant(entry) = self.victims.entry(victim) {
-                entry.insert(since);
-                signal(victim, Signal::TERM);
-            }
-        }
+        let is_new = |victim: &Identity| !self.victims.contains_key(victim);
+        let fresh: HashSet<_> = victims.into_iter().filter(is_new).collect();
+        signal_all(&fresh, [Signal::STOP, Signal::TERM, Signal::CONT]);
+        self.victims
+            .extend(fresh.into_iter().map(|victim| (victim, since)));
     }
 
     /// Stops whoever has had his grace and is to be killed; whether there was any who may have forked since the last look.
@@ -308,6 +322,14 @@ fn reap_orphans() -> Orphans {
             Ok(None) => return Orphans::Living,
             Err(_) => return Orphans::None,
         }
+    }
+}
+
+/// Each signal to all before the next one to any. Stopped first, nobody goes on because somebody else has gone: a shell
+/// whose reader is ended before it would take that for the end of its input.
+fn signal_all<const COUNT: usize>(processes: &HashSet<Identity>, signals: [Signal; COUNT]) {
+    for next in signals {
+        processes.iter().for_each(|process| signal(*process, next));
     }
 }
 

@@ -35,7 +35,11 @@ pub(crate) enum Refusal {
     /// The body did not arrive whole.
     BodyBroken { error: String },
     /// The body is larger than may be gathered.
-    BodyTooLarge { limit: usize },
+    BodyTooLarge {
+        limit: usize,
+        /// Wants it gathered.
+        variable: &'static str,
+    },
     /// The body is not what `input_mode=args` asks for.
     NotArguments { mistake: String },
     /// The kernel does not take so much.
@@ -106,7 +110,7 @@ impl Refusal {
             }
             Self::CannotStart { command, error } => format!("cannot start {command}: {error}"),
             Self::BodyBroken { error } => format!("the request body did not arrive whole, the run was ended: {error}"),
-            Self::BodyTooLarge { limit } => format!("the request body has more than {limit} bytes, which cannot become arguments; send less, or set input_mode=stdin"),
+            Self::BodyTooLarge { limit, variable } => format!("the request body has more than {limit} bytes, which is the limit because {variable} is set; send less, or unset it"),
             Self::NotArguments { mistake } => format!("the request body is not a JSON array of arguments, nor an object with such an array as args: {mistake}"),
             Self::ArgumentsTooLong => "the arguments are too long for the kernel together with the environment; send less, or set input_mode=stdin".to_owned(),
             Self::BodySlow { limit } => format!("the request body took longer than {}, the run was ended; raise read_timeout", show(*limit)),
@@ -141,6 +145,14 @@ mod tests {
                 "exec_timeout",
             ),
             (Refusal::AnswerSlow { limit }, 504, "write_timeout"),
+            (
+                Refusal::BodyTooLarge {
+                    limit: 5,
+                    variable: "input_mode",
+                },
+                413,
+                "input_mode",
+            ),
             (
                 Refusal::HeadTooLarge {
                     variable: "Http_X".to_owned(),

@@ -7,7 +7,7 @@
 //!
 //! # Safety argument
 //!
-//! This is the only module of the workspace with `unsafe` code. It does four things that the compiler cannot check.
+//! This is the only module of the workspace with `unsafe` code. It does five things that the compiler cannot check.
 //!
 //! 1. `clone(CLONE_VM | CLONE_VFORK)`. The child shares our memory and this thread sleeps until the child has called
 //!    `execve` or `_exit`, so that everything the child reads ([`Order`], the strings behind its pointers, the
@@ -23,6 +23,10 @@
 //!    or closes before the `AsyncFd` is dropped.
 //! 3. `pre_exec`, where our clone is refused. The closure runs in a forked child and calls only what the child of 1. calls.
 //! 4. `wait4`, which writes to two variables of the caller's frame, and is here because only it tells the processor time.
+//! 5. The signal mask of [`deaths`]: two calls that read a set of the caller's frame, and a descriptor that the kernel
+//!    has just opened for us. Both ways to start a command lift the mask in the child.
+
+pub(crate) mod deaths;
 
 use std::cell::RefCell;
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
@@ -38,8 +42,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_open,
-    prlimit, waitid, waitpid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_open, waitid, waitpid,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -347,9 +350,7 @@ extern "C" fn become_command(order: *mut c_void) -> c_int {
             && pass_note((*order).note)
             && confine((*order).quota);
         if is_wired {
-            let mut none = MaybeUninit::<libc::sigset_t>::uninit();
-            libc::sigemptyset(none.as_mut_ptr());
-            libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+            lift_mask();
             libc::execve((*order).path, (*order).argv, (*order).envp);
         }
         ptr::write_volatile(&raw mut (*order).error, *libc::__errno_location());
@@ -398,6 +399,16 @@ fn mark(resident_limit: u64) {
     unsafe { libc::prlimit(0, libc::RLIMIT_RSS, &raw const limit, ptr::null_mut()) };
 }
 
+/// Blocks no signal in the calling process, whatever the watchdog does itself.
+fn lift_mask() {
+    let mut none = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: plain system call wrappers; the set is written before it is read.
+    unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+    }
+}
+
 /// The slower start where our clone is refused.
 fn spawn_by_library(program: &Program<'_>, ends: &ChildEnds) -> io::Result<Child> {
     let mut command = Command::new(OsStr::from_bytes(program.path.to_bytes()));
@@ -420,30 +431,24 @@ fn spawn_by_library(program: &Program<'_>, ends: &ChildEnds) -> io::Result<Child
         .stdout(copy(&ends.stdout)?)
         .stderr(copy(ends.stderr.as_ref().unwrap_or(&ends.stdout))?);
     let (note, quota) = (ends.note.as_ref().map(AsRawFd::as_raw_fd), program.quota);
-    if note.is_some() || quota.is_set() {
-        // The library has no way to say these; it forks for this closure instead of the faster start.
-        // SAFETY: see 3. of the module's safety argument. The library's own descriptor is not number 3, which one of the
-        // watchdog's has been since its start.
-        unsafe {
-            command.pre_exec(move || {
-                if pass_note(note) && confine(quota) {
-                    Ok(())
-                } else {
-                    Err(io::Error::last_os_error())
-                }
-            });
-        }
+    let resident_limit = program.resident_limit;
+    // SAFETY: see 3. of the module's safety argument. The library's own descriptor is not number 3, which one of the
+    // watchdog's has been since its start.
+    unsafe {
+        command.pre_exec(move || {
+            mark(resident_limit);
+            if pass_note(note) && confine(quota) {
+                lift_mask();
+                Ok(())
+            } else {
+                Err(io::Error::last_os_error())
+            }
+        });
     }
     let started = command.spawn()?;
     // Dropping the library's handle neither ends nor reaps the process: both stay ours.
     let pid = Pid::from_raw(started.id().cast_signed())
         .ok_or_else(|| io::Error::other("no process id"))?;
-    // The library has no way to say this; what the command starts before it is set has only the marker.
-    let limit = Rlimit {
-        current: Some(program.resident_limit),
-        maximum: None,
-    };
-    let _ = prlimit(Some(pid), Resource::Rss, limit);
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
     Ok(Child::new(pid, pidfd, program))
 }

@@ -201,6 +201,30 @@ fn a_body_can_be_gathered_first() {
 }
 
 #[test]
+fn a_body_up_to_16_mib_is_gathered_and_a_larger_one_is_a_413() {
+    let watchdog = started(server().env("http_buffer_req_body", "1"));
+    let most = 16 << 20;
+    let body = "x".repeat(most + 1);
+    let text = watchdog.post(&body[..most]).text();
+    assert_eq!(told(&text, "content-length"), Some("16777216"));
+    for request in [
+        Request::post("/", &body),
+        Request::bare("POST", "/")
+            .header("Transfer-Encoding", "chunked")
+            .raw_body(format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len())),
+    ] {
+        let answer = watchdog.call(&request);
+        assert_eq!(answer.status, 413);
+        assert!(
+            answer.text().contains("http_buffer_req_body is set"),
+            "{}",
+            answer.text()
+        );
+    }
+    assert_eq!(watchdog.get("/").status, 200, "it goes on");
+}
+
+#[test]
 fn an_upgrade_becomes_a_tunnel() {
     let watchdog = started(server());
     let mut stream = watchdog.connect();

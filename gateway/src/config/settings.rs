@@ -117,10 +117,46 @@ pub const SETTINGS: &[Setting] = &[
         "bytes that a request's head may have (431 past that)",
     ),
     setting(
+        "write-timeout",
+        "write_timeout",
+        "60s",
+        "a caller who takes nothing of an answer for so long is cut off",
+    ),
+    setting(
+        "max-body",
+        "max_body",
+        "off",
+        "bytes of a request body (413 past that), such as 10Mi; label skep.max-body overrides",
+    ),
+    setting(
+        "max-in-flight",
+        "max_in_flight",
+        "off",
+        "calls of all functions side by side; as many more wait, for `patience`, and the rest gets 503",
+    ),
+    setting(
+        "max-connections",
+        "max_connections",
+        "off",
+        "connections of callers; one too many gets 503",
+    ),
+    setting(
+        "drain-delay",
+        "drain_delay",
+        "0s",
+        "after TERM: how long /readyz says 503 before the port closes, for whoever looks there",
+    ),
+    setting(
         "drain-timeout",
         "drain_timeout",
         "60s",
         "after TERM: how long running calls may take to finish",
+    ),
+    setting(
+        "handover",
+        "handover",
+        "off",
+        "path of a Unix socket by which the next gateway takes the port over, or `off`",
     ),
     setting(
         "workers",

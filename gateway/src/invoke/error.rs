@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
-use crate::duration;
+use crate::{duration, size};
 
 /// Why a call got no answer from its function.
 #[derive(Debug)]
@@ -24,10 +24,20 @@ pub enum InvokeError {
     Refused(String),
     /// The connection broke, or what came was not HTTP.
     Broken(String),
+    /// It switched protocols, and the caller had not asked for that.
+    Unasked,
     /// No response head within this limit.
     TimedOut(Duration),
     /// The caller's body broke off or was malformed.
     BadBody(String),
+    /// The caller's body did not come to its end within this limit.
+    SlowBody(Duration),
+    /// The caller's body has more bytes than this.
+    TooLarge(u64),
+    /// So many calls of this function run already, and as many wait.
+    FunctionFull(usize),
+    /// So many calls of all functions run already, and as many wait.
+    GatewayFull(usize),
 }
 
 impl InvokeError {
@@ -36,11 +46,16 @@ impl InvokeError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::BadBody(_) => StatusCode::BAD_REQUEST,
+            Self::SlowBody(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::FunctionFull(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unknown(_) | Self::Elsewhere(_) => StatusCode::NOT_FOUND,
-            Self::Broken(_) => StatusCode::BAD_GATEWAY,
-            Self::Refused(_) | Self::NothingListed(_) | Self::NoReplica(_) | Self::NoneReady(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Broken(_) | Self::Unasked => StatusCode::BAD_GATEWAY,
+            Self::Refused(_)
+            | Self::NothingListed(_)
+            | Self::NoReplica(_)
+            | Self::NoneReady(_)
+            | Self::GatewayFull(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -75,6 +90,23 @@ impl InvokeError {
             Self::Broken(cause) => {
                 format!("function '{name}' gave no proper answer: {cause}; see its log")
             }
+            Self::SlowBody(limit) => format!(
+                "the request body for function '{name}' did not arrive within {}: send it faster, or raise the function's label skep.timeout or the gateway's upstream_timeout",
+                duration::show(*limit)
+            ),
+            Self::TooLarge(most) => format!(
+                "the request body for function '{name}' has more than {}: raise the function's label skep.max-body or the gateway's max_body",
+                size::show(*most)
+            ),
+            Self::FunctionFull(most) => format!(
+                "function '{name}' has {most} calls running, and as many wait: come again later, add replicas, or raise its label skep.max-in-flight"
+            ),
+            Self::GatewayFull(most) => format!(
+                "function '{name}' cannot be called now: the gateway has {most} calls running, and as many wait; come again later, or raise max_in_flight"
+            ),
+            Self::Unasked => format!(
+                "function '{name}' gave no proper answer: it switched protocols, and nobody had asked for that"
+            ),
             Self::TimedOut(limit) => format!(
                 "function '{name}' did not answer within {} of the request's start: raise its label skep.timeout or the gateway's upstream_timeout",
                 duration::show(*limit)
@@ -88,7 +120,12 @@ impl InvokeError {
     pub(super) fn retry_after(&self) -> Option<u32> {
         matches!(
             self,
-            Self::Refused(_) | Self::NothingListed(_) | Self::NoReplica(1..) | Self::NoneReady(_)
+            Self::FunctionFull(_)
+                | Self::GatewayFull(_)
+                | Self::Refused(_)
+                | Self::NothingListed(_)
+                | Self::NoReplica(1..)
+                | Self::NoneReady(_)
         )
         .then_some(1)
     }
@@ -128,12 +165,17 @@ mod tests {
             (InvokeError::NoneReady(2), 503, "skep.port"),
             (InvokeError::Refused("x".into()), 503, "no replica accepted"),
             (InvokeError::Broken("x".into()), 502, "no proper answer"),
+            (InvokeError::Unasked, 502, "nobody had asked"),
             (
                 InvokeError::TimedOut(limit),
                 504,
                 "within 1s500ms of the request's start: raise its label skep.timeout",
             ),
             (InvokeError::BadBody("x".into()), 400, "request body"),
+            (InvokeError::SlowBody(limit), 408, "within 1s500ms"),
+            (InvokeError::TooLarge(1 << 20), 413, "more than 1 MiB"),
+            (InvokeError::FunctionFull(2), 429, "skep.max-in-flight"),
+            (InvokeError::GatewayFull(2), 503, "max_in_flight"),
         ] {
             assert_eq!(error.status().as_u16(), status, "{error:?}");
             let sentence = error.sentence("ech");

@@ -2,11 +2,12 @@
 //!
 //! Hop-by-hop fields end here (RFC 9110 §7.6.1); what a client could use to pretend is replaced by what the connection shows.
 
-use hyper::HeaderMap;
+use hyper::body::Body;
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
 };
+use hyper::{HeaderMap, Request};
 
 use super::retry::{NOT_ACCEPTED, WATCHDOG};
 use crate::reply::{CALL_ID, START_TIME};
@@ -30,9 +31,10 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 /// Fields that frame, address or identify a message: naming one of them in `Connection` does not remove it.
 const PROTECTED: [HeaderName; 6] = [CONTENT_LENGTH, HOST, TRAILER, TE, CALL_ID, START_TIME];
 
-/// Makes a client's head fit for the function.
-pub fn outbound(headers: &mut HeaderMap, peer: &HeaderValue) {
+/// Makes a client's head fit for the function. Says whether it asks for an upgrade.
+pub fn outbound(headers: &mut HeaderMap, peer: &HeaderValue) -> bool {
     let found = Found::among(headers);
+    let upgrade = found.upgrade.then(|| wanted_upgrade(headers)).flatten();
     let takes_trailers = found.te
         && headers
             .get_all(TE)
@@ -63,6 +65,53 @@ pub fn outbound(headers: &mut HeaderMap, peer: &HeaderValue) {
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(FORWARDED_HOST, host);
     }
+    let upgrades = upgrade.is_some();
+    if let Some(protocol) = upgrade {
+        switch(headers, protocol);
+    }
+    upgrades
+}
+
+/// Makes a request of HTTP/2 one that HTTP/1.1 can say: a body of unknown length is chunked, and the pieces of a `Cookie` are
+/// one field again (RFC 9113 §8.2.3).
+pub fn from_h2<B: Body>(request: &mut Request<B>) {
+    let has_body = !request.body().is_end_stream();
+    let headers = request.headers_mut();
+    if has_body && !headers.contains_key(CONTENT_LENGTH) {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    let mut pieces = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    if let (Some(first), Some(second)) = (pieces.next(), pieces.next()) {
+        let all: Vec<_> = [first, second].into_iter().chain(pieces).collect();
+        if let Ok(joined) = HeaderValue::from_bytes(&all.join(b"; ".as_slice())) {
+            headers.insert(COOKIE, joined);
+        }
+    }
+}
+
+/// Says on a head that the connection is to become, or becomes, another protocol.
+pub fn switch(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, protocol);
+}
+
+/// The protocol that a client wants its connection to become. Not HTTP/2: requests in such a tunnel would pass all that
+/// is checked here, and whoever offers it is content with an ordinary answer.
+fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let is_named = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(tokens)
+        .any(|token| token.eq_ignore_ascii_case("upgrade"));
+    let mut offers = headers.get_all(UPGRADE).iter();
+    let (Some(one), None, true) = (offers.next(), offers.next(), is_named) else {
+        return None;
+    };
+    let is_http = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        name.starts_with("h2") || name.starts_with("http") || name.starts_with("tls")
+    };
+    (!one.is_empty() && !tokens(one).any(is_http)).then(|| one.clone())
 }
 
 /// Makes a function's head fit for the client.
@@ -90,6 +139,7 @@ struct Found {
     /// One bit for each of [`HOP_BY_HOP`].
     hop_by_hop: u8,
     connection: bool,
+    upgrade: bool,
     chunked: bool,
     te: bool,
     trailer: bool,
@@ -105,6 +155,7 @@ impl Found {
                 found.hop_by_hop |= 1 << at;
             }
             found.connection |= name == CONNECTION;
+            found.upgrade |= name == UPGRADE;
             found.chunked |= name == TRANSFER_ENCODING;
             found.te |= name == TE;
             found.trailer |= name == TRAILER;
@@ -216,6 +267,25 @@ mod tests {
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["accept", "x-forwarded-for", "x-forwarded-proto"]);
+    }
+
+    #[test]
+    fn an_upgrade_passes_if_it_is_one_and_not_to_another_http() {
+        let asks = |fields: &[(&str, &str)]| {
+            let mut headers = head(fields);
+            let upgrades = outbound(&mut headers, &HeaderValue::from_static("192.0.2.7"));
+            assert_eq!(upgrades, headers.contains_key(UPGRADE));
+            assert_eq!(upgrades, headers.contains_key(CONNECTION));
+            upgrades
+        };
+        let named = ("connection", "keep-alive, Upgrade");
+        assert!(asks(&[named, ("upgrade", "websocket")]));
+        assert!(asks(&[named, ("upgrade", "my-protocol/2, other")]));
+        for refused in ["h2c", "websocket, H2C", "HTTP/2.0", "TLS/1.2", ""] {
+            assert!(!asks(&[named, ("upgrade", refused)]), "{refused}");
+        }
+        assert!(!asks(&[("upgrade", "websocket")]), "not named");
+        assert!(!asks(&[named, ("upgrade", "a"), ("upgrade", "b")]));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A call that an endpoint did not take, or took in vain: what is known of it, and whether it may go elsewhere.
 
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
@@ -48,12 +48,21 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// The request as the function shall see it.
-    pub(super) fn new(request: Request<Incoming>) -> Self {
+    ///
+    /// # Errors
+    /// The body is said to have more bytes than it may.
+    pub(super) fn new(request: Request<Incoming>, max_body: u64) -> Result<Self, InvokeError> {
         let (head, body) = request.into_parts();
-        Self {
-            head,
-            body: Source::new(body),
+        if body.size_hint().lower() > max_body {
+            return Err(InvokeError::TooLarge(max_body));
         }
+        let body = Source::new(body, max_body);
+        Ok(Self { head, body })
+    }
+
+    /// Whether the caller has still to send what the function waits for.
+    pub(super) fn waits_for_caller(&self) -> bool {
+        self.body.is_waiting()
     }
 
     /// The request for the next endpoint. An earlier sending gets no more of the body.
@@ -103,6 +112,12 @@ impl Miss {
             Self::Declined(Word::Busy, _) => Retried::Busy,
             Self::Broken(_) => Retried::Broken,
         }
+    }
+
+    /// Whether a retry after this one is taken out of the budget. After the others the endpoint is ejected at once, so that
+    /// there are few of them by themselves, and its host has done next to nothing for them.
+    pub(super) fn costs(&self) -> bool {
+        matches!(self, Self::Declined(Word::Busy, _) | Self::Broken(_))
     }
 
     /// Whether another replica is probably on its way to take this one's place.

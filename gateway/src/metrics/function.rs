@@ -9,6 +9,7 @@ use prometheus::{Histogram, IntCounter};
 
 use super::PerFunction;
 use crate::life::Event;
+use crate::turnstile::Place;
 
 /// The status under which a call is counted whose caller went away before there was an answer (nginx's number for it).
 const CLIENT_GONE: u16 = 499;
@@ -214,6 +215,7 @@ pub struct Call {
     function: Arc<FunctionMetrics>,
     began: Instant,
     code: u16,
+    places: [Option<Place>; 2],
 }
 
 impl Call {
@@ -226,7 +228,13 @@ impl Call {
             function,
             began: Instant::now(),
             code: CLIENT_GONE,
+            places: [None, None],
         }
+    }
+
+    /// Keeps room at the function's turnstile and at the gateway's, where there are such, until the call has ended.
+    pub fn keep(&mut self, places: [Option<Place>; 2]) {
+        self.places = places;
     }
 
     /// The status that the caller is told. Without one the caller went away before.

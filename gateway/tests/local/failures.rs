@@ -23,7 +23,7 @@ fn garbage_and_an_early_close_are_502_with_the_cause() {
     for (name, cause) in [
         ("garbage", "not HTTP"),
         ("closes", "closed the connection"),
-        ("upgrade", "asked for no upgrade"),
+        ("upgrade", "nobody had asked for that"),
     ] {
         let answer = get(gateway.address, &format!("/function/{name}"));
         assert_eq!(answer.status, 502, "{name}");

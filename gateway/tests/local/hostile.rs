@@ -4,7 +4,7 @@ use crate::support::client::{get, post, raw, request};
 use crate::support::gateway::Gateway;
 use crate::support::upstream::Upstream;
 
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const OK: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
 
 #[test]
 fn malformed_requests_are_refused_and_not_forwarded() {

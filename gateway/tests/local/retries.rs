@@ -105,7 +105,7 @@ fn retries_stay_within_the_budget_however_many_replicas_refuse() {
             assert_eq!(call().status, 429);
         }
         let spent = retries(&gateway, "slow", "busy") - before;
-        let most = f64::from(calls) / 5.0 + 10.0 * (began.elapsed().as_secs_f64() + 2.0);
+        let most = f64::from(calls) / 5.0 + 10.0 * (began.elapsed().as_secs_f64() + 10.0);
         assert!(spent <= most, "{spent} retries, {most} at most");
         assert!(spent >= 20.0, "{spent} retries");
         for one in long {

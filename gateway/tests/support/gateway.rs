@@ -73,7 +73,10 @@ impl Gateway {
     pub fn with(functions: &str, flags: &[&str]) -> Self {
         let folder = Folder::new();
         let stack = folder.write("stack.yml", &stack(functions));
-        let mut args = vec!["local", stack.to_str().unwrap(), "--port", "0"];
+        let mut args = vec!["local", stack.to_str().unwrap()];
+        if !flags.contains(&"--port") {
+            args.extend(["--port", "0"]);
+        }
         args.extend(flags);
         Self::start(&args, folder)
     }

@@ -261,6 +261,7 @@ fn a_task_that_is_killed_takes_only_the_calls_that_ran_on_it() {
 
 #[test]
 fn a_task_that_is_killed_takes_no_call_of_a_function_that_may_be_tried_again() {
+    // With two seconds for each, a third of forty break together.
     let few = Amount {
         rate: 20,
         changes: 1,

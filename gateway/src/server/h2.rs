@@ -1,0 +1,217 @@
+//! HTTP/2 without TLS, for whoever begins with its preface ("prior knowledge"): gRPC, and clients that share a connection.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::server::conn::http2::Builder;
+use hyper::service::{Service, service_fn};
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::sleep;
+
+use super::ConnectionLimits;
+use crate::drain::{Guest, Phase};
+use crate::reply::{Body, BodyError};
+
+/// What a client that knows begins with (RFC 9113 §3.4). An HTTP/1 parser fails on it and has taken nothing of it.
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Calls side by side on one connection; a client waits with the next one.
+const MOST_STREAMS: u32 = 256;
+/// Streams that a client may open and take back before anybody looked at them; past that it is no client of ours.
+const MOST_TAKEN_BACK: usize = 64;
+/// What of an answer waits for a client's window, for each of its calls.
+const SEND_BUFFER: usize = 64 * 1024;
+/// How long a client that is silent may take to answer a ping.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Serves one connection, of which this much has been read, to its end.
+pub(super) async fn serve<I, S>(
+    io: I,
+    read: Bytes,
+    service: S,
+    limits: ConnectionLimits,
+    mut guest: Guest,
+) -> hyper::Result<()>
+where
+    I: Read + Write + Unpin,
+    S: Service<Request<Incoming>, Response = Response<Body>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let calls = Calls::default();
+    let counted = counted(service, calls.clone());
+    let io = Prefixed { read, io };
+    let mut connection = pin!(protocol(limits).serve_connection(io, counted));
+    let mut next = Phase::Leaving;
+    loop {
+        let seen = calls.begun();
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return ended,
+            () = guest.reached(next) => {
+                if next == Phase::Over {
+                    return Ok(());
+                }
+                // Better than HTTP/1's word: the client knows which of its calls were taken.
+                connection.as_mut().graceful_shutdown();
+                next = Phase::Over;
+            }
+            () = sleep(limits.read_timeout), if next == Phase::Leaving => {
+                if calls.none_since(seen) {
+                    connection.as_mut().graceful_shutdown();
+                    next = Phase::Over;
+                }
+            }
+        }
+    }
+}
+
+fn protocol(limits: ConnectionLimits) -> Builder<TokioExecutor> {
+    let mut http = Builder::new(TokioExecutor::new());
+    let head = u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX);
+    http.timer(TokioTimer::new())
+        .max_concurrent_streams(MOST_STREAMS)
+        .max_pending_accept_reset_streams(MOST_TAKEN_BACK)
+        .max_header_list_size(head)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(limits.read_timeout)
+        .keep_alive_timeout(PING_TIMEOUT);
+    http
+}
+
+/// The calls of one connection: those that run, and how many have begun.
+#[derive(Clone, Default)]
+struct Calls(Arc<(AtomicUsize, AtomicUsize)>);
+
+impl Calls {
+    fn begin(&self) -> Running {
+        self.0.0.fetch_add(1, Ordering::Relaxed);
+        self.0.1.fetch_add(1, Ordering::Relaxed);
+        Running(self.clone())
+    }
+
+    fn begun(&self) -> usize {
+        self.0.1.load(Ordering::Relaxed)
+    }
+
+    fn none_since(&self, begun: usize) -> bool {
+        self.0.0.load(Ordering::Relaxed) == 0 && self.begun() == begun
+    }
+}
+
+struct Running(Calls);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The service, with each call counted until its answer's body has ended.
+fn counted<S>(
+    service: S,
+    calls: Calls,
+) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = S::Error, Future: Send + 'static>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    service_fn(move |request| {
+        let running = calls.begin();
+        let answer = service.call(request);
+        async move {
+            let response = answer.await?;
+            Ok(response.map(|body| {
+                Body::stream(Held {
+                    body,
+                    _running: running,
+                })
+            }))
+        }
+    })
+}
+
+struct Held {
+    body: Body,
+    _running: Running,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A connection of which something has been read already.
+struct Prefixed<I> {
+    read: Bytes,
+    io: I,
+}
+
+impl<I: Read + Unpin> Read for Prefixed<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut into: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, into);
+        }
+        let fits = self.read.len().min(into.remaining());
+        into.put_slice(&self.read[..fits]);
+        self.read.advance(fits);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<I: Write + Unpin> Write for Prefixed<I> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, pieces)
+    }
+}
