@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod client;
 mod discovery;
 mod documents;
 mod door;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::client::{Answer, raw};
 use crate::support::within;
-use crate::world::{World, own_name, try_docker};
+use crate::world::{Secret, World, own_name, try_docker};
 
 /// A session of the client with one gateway.
 struct Client<'a> {
@@ -41,9 +41,10 @@ impl Client<'_> {
 
 #[test]
 fn the_clients_requests_are_answered_as_it_needs_them() {
+    let secret_of_ours = Secret::named();
     let Some(world) = World::new() else { return };
     let client = Client { world: &world };
-    let (name, key) = (own_name("fn"), own_name("key"));
+    let (name, key) = (own_name("fn"), &secret_of_ours.0);
     world.adopt(&name);
 
     // `login` and `version`
