@@ -1,7 +1,10 @@
 //! The pages: health, readiness, metrics; and the management API (wire contract §3.2, §4), in modules of its own.
 
+mod alert;
 mod fields;
+mod logs;
 mod manager;
+mod replicas;
 mod secrets;
 pub mod types;
 mod wanted;

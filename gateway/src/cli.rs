@@ -1,11 +1,18 @@
 //! The command line: subcommands and one flag for each setting, made from the settings' own table.
 
+pub mod client;
+pub mod command;
+mod doctor;
+mod gateway;
+mod table;
+
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, ArgAction, Command, FromArgMatches, Subcommand};
 
+pub use self::command::Client;
 use crate::config::SETTINGS;
 
 const ABOUT: &str = "Functions as a service on Docker Swarm: finds functions through the Docker socket and routes calls to them.";
@@ -27,6 +34,8 @@ pub enum Asked {
     Config,
     /// Be a watchdog, with these arguments.
     Watchdog(Vec<OsString>),
+    /// Ask a running gateway for something.
+    Client(Client),
 }
 
 /// A command line, understood.
@@ -58,9 +67,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<CommandLine, cl
                 .map(|args| args.cloned().collect())
                 .unwrap_or_default(),
         ),
-        _ => Asked::Serve,
+        None => Asked::Serve,
+        Some(_) => Asked::Client(Client::from_arg_matches(&matches)?),
     };
-    // Global flags may stand before or after the command; clap shows them to the innermost one.
+    // Settings may stand before or after the command.
     let innermost = matches.subcommand().map_or(&matches, |(_, inner)| inner);
     let flag = |name: &str| {
         innermost
@@ -78,7 +88,31 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<CommandLine, cl
 }
 
 fn command() -> Command {
-    let settings = SETTINGS.iter().map(|setting| {
+    let skep = Command::new("skep")
+        .version(concat!(env!("CARGO_PKG_VERSION"), " (", env!("SKEP_GIT_SHA"), ")"))
+        .args(settings())
+        .subcommand(
+            Command::new("local")
+                .about("Run the functions of a stack file as local processes behind real watchdogs; no Docker needed")
+                .arg(Arg::new("file").value_name("FILE").value_parser(clap::value_parser!(PathBuf)).help(format!("the stack file [default: {DEFAULT_STACK}]")))
+                .args(settings()),
+        )
+        .subcommand(Command::new("config").about("Show every setting, its value and where that came from; secrets masked").args(settings()))
+        .subcommand(
+            Command::new("watchdog").about("Be the watchdog of one function: what `skep local` starts for each replica").disable_help_flag(true).arg(
+                Arg::new("args").action(ArgAction::Append).num_args(0..).trailing_var_arg(true).allow_hyphen_values(true).value_parser(clap::value_parser!(OsString)),
+            ),
+        );
+    // The doctor looks at the engine and the network that the settings name.
+    Client::augment_subcommands(skep)
+        .mut_subcommand("doctor", |doctor| doctor.args(settings()))
+        .about(ABOUT)
+        .after_help(AFTER)
+}
+
+/// A flag for each setting. The client commands have none of them: they ask a gateway that has its own.
+fn settings() -> impl Iterator<Item = Arg> {
+    SETTINGS.iter().map(|setting| {
         let help = format!(
             "{} [env: {}] [default: {}]",
             setting.help, setting.env, setting.default
@@ -87,25 +121,8 @@ fn command() -> Command {
             .long(setting.flag)
             .value_name("VALUE")
             .help(help)
-            .global(true)
             .help_heading("Settings")
-    });
-    Command::new("skep")
-        .version(concat!(env!("CARGO_PKG_VERSION"), " (", env!("SKEP_GIT_SHA"), ")"))
-        .about(ABOUT)
-        .after_help(AFTER)
-        .args(settings)
-        .subcommand(
-            Command::new("local")
-                .about("Run the functions of a stack file as local processes behind real watchdogs; no Docker needed")
-                .arg(Arg::new("file").value_name("FILE").value_parser(clap::value_parser!(PathBuf)).help(format!("the stack file [default: {DEFAULT_STACK}]"))),
-        )
-        .subcommand(Command::new("config").about("Show every setting, its value and where that came from; secrets masked"))
-        .subcommand(
-            Command::new("watchdog").about("Be the watchdog of one function: what `skep local` starts for each replica").disable_help_flag(true).arg(
-                Arg::new("args").action(ArgAction::Append).num_args(0..).trailing_var_arg(true).allow_hyphen_values(true).value_parser(clap::value_parser!(OsString)),
-            ),
-        )
+    })
 }
 
 #[cfg(test)]
@@ -142,8 +159,32 @@ mod tests {
     }
 
     #[test]
+    fn client_commands_have_flags_of_their_own() {
+        let Asked::Client(Client::Scale { name, replicas, at }) =
+            asked("skep scale cat 3 --gateway http://host:1 --json").asked
+        else {
+            panic!("not scale")
+        };
+        assert_eq!((name.as_str(), replicas), ("cat", 3));
+        assert!(at.json && at.gateway.as_deref() == Some("http://host:1"));
+        for wrong in [
+            "skep scale cat",
+            "skep ls --port 1",
+            "skep deploy",
+            "skep deploy cat",
+            "skep rm",
+            "skep deploy -f x --image y",
+        ] {
+            assert!(parse(wrong.split(' ').map(Into::into)).is_err(), "{wrong}");
+        }
+        let doctor = asked("skep doctor --network mine");
+        assert_eq!(doctor.flags["network"], "mine");
+    }
+
+    #[test]
     fn the_help_lists_every_setting() {
         let help = command().render_long_help().to_string();
+        assert!(help.starts_with(ABOUT), "{help}");
         for setting in SETTINGS {
             assert!(
                 help.contains(&format!("--{}", setting.flag)) && help.contains(setting.env),

@@ -109,6 +109,15 @@ impl Fields {
         texts
     }
 
+    /// A list of anything; missing or null is empty.
+    pub(super) fn list(&mut self, field: &str) -> Vec<Value> {
+        match self.take(field) {
+            Value::Null => Vec::new(),
+            Value::Array(list) => list,
+            other => self.not_a(field, "a list", &other).unwrap_or_default(),
+        }
+    }
+
     /// Texts by name; missing or null is empty.
     pub(super) fn text_map(&mut self, field: &str) -> BTreeMap<String, String> {
         let mut texts = BTreeMap::new();

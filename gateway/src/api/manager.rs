@@ -159,6 +159,13 @@ impl Manager {
             Operation::RemoveFunction => {
                 self.remove(fields(request, MAX_BODY).await?, caller).await
             }
+            Operation::ListNamespaces => Ok(reply::json(StatusCode::OK, &[&*self.pages.namespace])),
+            Operation::DescribeNamespace(name) => self.namespace(&name),
+            Operation::Alert => self.alert(fields(request, MAX_BODY).await?, caller).await,
+            Operation::ListReplicas(name) => self.replicas(&name).await,
+            Operation::EndReplicas(name) => self.end_replicas(&name, caller).await,
+            Operation::EndReplica(name, id) => self.end_replica(&name, id, caller).await,
+            Operation::Logs => self.logs(&query).await,
             Operation::ListSecrets => self.list_secrets().await,
             Operation::CreateSecret => {
                 self.create_secret(fields(request, MAX_SECRET_BODY).await?, caller)
@@ -199,6 +206,17 @@ impl Manager {
             StatusCode::OK,
             &Description::of(&function, &self.pages.namespace),
         ))
+    }
+
+    /// The one namespace there is.
+    fn namespace(&self, name: &str) -> Result<Response<Body>, Failed> {
+        match self.home().not_here(name) {
+            None => Ok(reply::json(
+                StatusCode::OK,
+                &serde_json::json!({ "name": name }),
+            )),
+            Some(why) => Err(Failed::new(Trouble::Unknown, format!("namespace: {why}"))),
+        }
     }
 
     /// An empty list would say that there are no functions; nobody knows yet.
@@ -344,7 +362,7 @@ pub(super) fn invalid(sentence: impl Into<String>) -> Failed {
 }
 
 /// The value of a field of the query.
-fn asked(query: &str, name: &str) -> Option<String> {
+pub(super) fn asked(query: &str, name: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     pairs
         .find(|(known, _)| known == name)

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::fields::Fields;
 use crate::discovery::operate::{
-    Amounts, PIDS, RegistryLogin, SCALE_MAX, SCALE_MIN, Wanted, is_reserved,
+    Amounts, PIDS, RegistryLogin, SCALE_FACTOR, SCALE_MAX, SCALE_MIN, Wanted, is_reserved,
 };
 use crate::function::{FunctionName, Handling, Limits, MAX_REPLICAS, Resources, SecretName, Spec};
 use crate::quantity;
@@ -277,6 +277,7 @@ fn check_labels(fields: &mut Fields, name: Option<&FunctionName>, spec: &Spec) {
         (PIDS, 4_194_304),
         (SCALE_MIN, MAX_REPLICAS),
         (SCALE_MAX, MAX_REPLICAS),
+        (SCALE_FACTOR, 100),
     ] {
         let least = if label.starts_with("skep.") { 1 } else { 0 };
         if number(label)

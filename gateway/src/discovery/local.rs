@@ -1,5 +1,6 @@
 //! Functions as local processes behind real watchdogs, as a stack file says; no Docker needed.
 
+pub mod journal;
 mod operate;
 pub mod replica;
 pub mod stack;
@@ -12,7 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Notify, watch};
 
-use self::replica::Replica;
+use self::journal::Journal;
+use self::replica::{Replica, Ties};
 use self::stack::{Run, Stack, StackFunction};
 use super::{Provider, Unlisted};
 use crate::function::{Address, Deployment, FunctionName, Replicas};
@@ -29,6 +31,7 @@ pub struct Local {
     file: PathBuf,
     scratch: PathBuf,
     functions: Mutex<BTreeMap<FunctionName, Running>>,
+    journals: Mutex<BTreeMap<FunctionName, Arc<Journal>>>,
     changed: Arc<Notify>,
     cut: watch::Sender<bool>,
     resolved: Mutex<BTreeMap<String, SocketAddr>>,
@@ -54,6 +57,7 @@ impl Local {
             file: file.to_owned(),
             scratch,
             functions: Mutex::default(),
+            journals: Mutex::default(),
             changed: Arc::default(),
             cut: watch::Sender::new(false),
             resolved: Mutex::default(),
@@ -127,8 +131,11 @@ impl Local {
             function,
             folder,
             &lock_dir,
-            self.changed.clone(),
-            self.cut.subscribe(),
+            Ties {
+                changed: self.changed.clone(),
+                cut: self.cut.subscribe(),
+                journal: self.journal(name),
+            },
         )
     }
 
@@ -204,6 +211,12 @@ impl Local {
             None => tracing::warn!("skep.upstream: no address for {authority}"),
         }
         resolved.get(authority).copied()
+    }
+
+    /// What the function has written; it outlives the function's replicas.
+    fn journal(&self, name: &FunctionName) -> Arc<Journal> {
+        let mut journals = self.journals.lock().unwrap_or_else(PoisonError::into_inner);
+        journals.entry(name.clone()).or_default().clone()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<FunctionName, Running>> {

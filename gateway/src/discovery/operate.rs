@@ -2,8 +2,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::SystemTime;
 
 use hyper::StatusCode;
+use serde::Serialize;
+use tokio::sync::mpsc;
 
 use crate::function::{FunctionName, SecretName, Spec};
 
@@ -13,6 +16,8 @@ pub const PIDS: &str = "skep.pids";
 pub const SCALE_MIN: &str = "com.openfaas.scale.min";
 /// The label that says how many replicas a function has at most.
 pub const SCALE_MAX: &str = "com.openfaas.scale.max";
+/// The label that says by how many hundredths of the most an alert scales.
+pub const SCALE_FACTOR: &str = "com.openfaas.scale.factor";
 /// The prefix under which annotations are kept as labels (wire contract §5.1).
 pub const ANNOTATION: &str = "com.openfaas.annotations.";
 /// The prefix of the labels that keep amounts in the operator's own words, such as `skep.asked.limits.memory`.
@@ -42,6 +47,14 @@ pub trait Operator: Send + Sync + 'static {
     fn scale(&self, name: FunctionName, replicas: u64) -> Doing<'_, ()>;
     /// Removes a function with all its replicas.
     fn remove(&self, name: FunctionName) -> Doing<'_, ()>;
+    /// Reads a function's logs, replica by replica; whoever drops the receiver ends it.
+    fn logs(&self, asked: LogsAsked) -> Doing<'_, mpsc::Receiver<LogLine>>;
+    /// A function's replicas, also those that ended not long ago.
+    fn replicas(&self, name: FunctionName) -> Doing<'_, Vec<Replica>>;
+    /// Ends one replica; another takes its place.
+    fn end_replica(&self, name: FunctionName, id: String) -> Doing<'_, ()>;
+    /// Replaces all replicas in turn.
+    fn end_replicas(&self, name: FunctionName) -> Doing<'_, ()>;
     /// The names of the secrets that functions may read; never a value.
     fn secrets(&self) -> Doing<'_, Vec<String>>;
     /// Makes a new secret.
@@ -92,6 +105,54 @@ impl std::fmt::Debug for RegistryLogin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "RegistryLogin({})", self.user)
     }
+}
+
+/// A replica, as it is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Replica {
+    /// Its id: a task, or a local process.
+    pub id: String,
+    /// Where it runs; empty for a local one.
+    pub node: String,
+    /// What it does, in the provider's words.
+    pub state: String,
+    /// What it should do.
+    pub desired_state: String,
+    /// Since when there is one, RFC 3339; empty if nobody knows.
+    pub created_at: String,
+    /// Why it failed, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// How many lines of a log are read ahead of whoever reads it.
+pub const LOG_LINES_AHEAD: usize = 256;
+
+/// Which lines of a function's logs are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogsAsked {
+    /// Whose.
+    pub name: FunctionName,
+    /// Of this replica alone.
+    pub instance: Option<String>,
+    /// This many of each replica's last lines; all, if nothing is said.
+    pub tail: Option<u64>,
+    /// Not those before.
+    pub since: Option<SystemTime>,
+    /// Also those that are still to come.
+    pub follow: bool,
+}
+
+/// A line of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// The replica that wrote it; empty for a word of ours.
+    pub instance: String,
+    /// When, as RFC 3339 writes it.
+    pub timestamp: String,
+    /// The line, without its end.
+    pub text: String,
 }
 
 /// A secret's value: not to be printed.

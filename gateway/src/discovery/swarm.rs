@@ -1,8 +1,10 @@
 //! Functions on Docker Swarm: services with tasks on one network, read through the engine's API.
 
 pub mod engine;
+mod logs;
 pub mod model;
 mod operate;
+mod replicas;
 mod secrets;
 mod spec;
 pub mod translate;

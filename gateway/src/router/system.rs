@@ -28,11 +28,59 @@ pub enum Operation {
     UpdateSecret,
     /// A secret less.
     RemoveSecret,
+    /// A function's log lines.
+    Logs,
+    /// A function's replicas.
+    ListReplicas(String),
+    /// Replaces all of a function's replicas.
+    EndReplicas(String),
+    /// Ends one replica of a function.
+    EndReplica(String, String),
+    /// Every namespace.
+    ListNamespaces,
+    /// One namespace.
+    DescribeNamespace(String),
+    /// Prometheus found something.
+    Alert,
     /// Provider and version.
     Info,
 }
 
-type Choice = (Method, fn(&str) -> Operation);
+/// The verbs that a path has: each with what it means, and all of them for the `Allow` field.
+type Choices = (&'static [(Method, fn(String) -> Operation)], &'static str);
+
+const FUNCTIONS: Choices = (
+    &[
+        (Method::GET, |_| Operation::ListFunctions),
+        (Method::POST, |_| Operation::CreateFunction),
+        (Method::PUT, |_| Operation::UpdateFunction),
+        (Method::DELETE, |_| Operation::RemoveFunction),
+    ],
+    "GET, HEAD, POST, PUT, DELETE",
+);
+const SECRETS: Choices = (
+    &[
+        (Method::GET, |_| Operation::ListSecrets),
+        (Method::POST, |_| Operation::CreateSecret),
+        (Method::PUT, |_| Operation::UpdateSecret),
+        (Method::DELETE, |_| Operation::RemoveSecret),
+    ],
+    "GET, HEAD, POST, PUT, DELETE",
+);
+const REPLICAS: Choices = (
+    &[
+        (Method::GET, Operation::ListReplicas),
+        (Method::DELETE, Operation::EndReplicas),
+    ],
+    "GET, HEAD, DELETE",
+);
+const DESCRIBE: Choices = (&[(Method::GET, Operation::Describe)], "GET, HEAD");
+const SCALE: Choices = (&[(Method::POST, Operation::Scale)], "POST");
+const NAMESPACES: Choices = (&[(Method::GET, |_| Operation::ListNamespaces)], "GET, HEAD");
+const NAMESPACE: Choices = (&[(Method::GET, Operation::DescribeNamespace)], "GET, HEAD");
+const LOGS: Choices = (&[(Method::GET, |_| Operation::Logs)], "GET, HEAD");
+const INFO: Choices = (&[(Method::GET, |_| Operation::Info)], "GET, HEAD");
+const ALERT: Choices = (&[(Method::POST, |_| Operation::Alert)], "POST");
 
 /// The operation of a path below `/system/`.
 pub(super) fn operation(
@@ -40,56 +88,52 @@ pub(super) fn operation(
     path: &str,
     namespace: &str,
 ) -> Result<Operation, Refusal> {
-    use Operation as O;
-    let (name, choices, allow): (&str, &[Choice], &'static str) =
-        match path.split_once('/').unwrap_or((path, "")) {
-            ("functions", "") if path == "functions" => (
-                "",
-                &[
-                    (Method::GET, |_| O::ListFunctions),
-                    (Method::POST, |_| O::CreateFunction),
-                    (Method::PUT, |_| O::UpdateFunction),
-                    (Method::DELETE, |_| O::RemoveFunction),
-                ],
-                "GET, HEAD, POST, PUT, DELETE",
-            ),
-            ("function", name) => (
-                name,
-                &[(Method::GET, |name| O::Describe(name.to_owned()))],
-                "GET, HEAD",
-            ),
-            ("scale-function", name) => (
-                name,
-                &[(Method::POST, |name| O::Scale(name.to_owned()))],
-                "POST",
-            ),
-            ("secrets", "") if path == "secrets" => (
-                "",
-                &[
-                    (Method::GET, |_| O::ListSecrets),
-                    (Method::POST, |_| O::CreateSecret),
-                    (Method::PUT, |_| O::UpdateSecret),
-                    (Method::DELETE, |_| O::RemoveSecret),
-                ],
-                "GET, HEAD, POST, PUT, DELETE",
-            ),
-            ("info", "") if path == "info" => ("", &[(Method::GET, |_| O::Info)], "GET, HEAD"),
-            _ => return Err(Refusal::NoSuchPage),
-        };
-    let name = without_namespace(name, namespace);
-    let is_named = path.contains('/');
-    if is_named && !is_name(name) {
-        return Err(Refusal::BadName);
-    }
+    let parts: Vec<&str> = path.splitn(5, '/').collect();
+    let named = |name: &str| {
+        let name = without_namespace(name, namespace);
+        is_name(name)
+            .then(|| name.to_owned())
+            .ok_or(Refusal::BadName)
+    };
+    let (choices, name) = match parts.as_slice() {
+        ["functions"] => (FUNCTIONS, Ok(String::new())),
+        ["secrets"] => (SECRETS, Ok(String::new())),
+        ["namespaces"] => (NAMESPACES, Ok(String::new())),
+        ["logs"] => (LOGS, Ok(String::new())),
+        ["info"] => (INFO, Ok(String::new())),
+        ["alert"] => (ALERT, Ok(String::new())),
+        ["function", name] => (DESCRIBE, named(name)),
+        ["scale-function", name] => (SCALE, named(name)),
+        ["namespace", name] => (NAMESPACE, named(name)),
+        ["function", name, "replicas"] => (REPLICAS, named(name)),
+        ["function", name, "replicas", id] => {
+            if *method != Method::DELETE {
+                return Err(Refusal::Method { allow: "DELETE" });
+            }
+            // A local replica's id has its port behind a colon.
+            let is_id = |id: &str| {
+                !id.is_empty()
+                    && id
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+            };
+            return match named(name) {
+                Ok(name) if is_id(id) => Ok(Operation::EndReplica(name, (*id).to_owned())),
+                _ => Err(Refusal::BadName),
+            };
+        }
+        ["function", name, ..] if named(name).is_err() => return Err(Refusal::BadName),
+        _ => return Err(Refusal::NoSuchPage),
+    };
     let verb = if *method == Method::HEAD {
         &Method::GET
     } else {
         method
     };
+    let (choices, allow) = choices;
     let chosen = choices.iter().find(|(known, _)| known == verb);
-    chosen
-        .map(|(_, make)| make(name))
-        .ok_or(Refusal::Method { allow })
+    let (_, make) = chosen.ok_or(Refusal::Method { allow })?;
+    name.map(make)
 }
 
 #[cfg(test)]
@@ -116,6 +160,27 @@ mod tests {
             ("POST", "scale-function/cat", Operation::Scale("cat".into())),
             ("GET", "info", Operation::Info),
             ("GET", "secrets", Operation::ListSecrets),
+            (
+                "GET",
+                "function/cat/replicas",
+                Operation::ListReplicas("cat".into()),
+            ),
+            (
+                "DELETE",
+                "function/cat/replicas",
+                Operation::EndReplicas("cat".into()),
+            ),
+            (
+                "DELETE",
+                "function/cat/replicas/t1",
+                Operation::EndReplica("cat".into(), "t1".into()),
+            ),
+            (
+                "GET",
+                "namespace/openfaas-fn",
+                Operation::DescribeNamespace("openfaas-fn".into()),
+            ),
+            ("POST", "alert", Operation::Alert),
             ("PUT", "secrets", Operation::UpdateSecret),
         ] {
             assert_eq!(at(method, path), Ok(wanted), "{method} {path}");
@@ -129,6 +194,8 @@ mod tests {
             ("DELETE", "function/cat", "GET, HEAD"),
             ("GET", "scale-function/cat", "POST"),
             ("PUT", "info", "GET, HEAD"),
+            ("POST", "namespace/", "GET, HEAD"),
+            ("GET", "function/cat/replicas/t1", "DELETE"),
         ] {
             assert_eq!(
                 at(method, path),
@@ -147,6 +214,8 @@ mod tests {
             "info/",
             "nosuch",
             "Functions",
+            "function",
+            "function/a/b",
         ] {
             assert_eq!(at("GET", path), Err(Refusal::NoSuchPage), "{path}");
         }
@@ -154,7 +223,6 @@ mod tests {
             "function/",
             "function/..",
             "function/../info",
-            "function/a/b",
             "function/a%2fb",
         ] {
             assert_eq!(at("GET", path), Err(Refusal::BadName), "{path}");

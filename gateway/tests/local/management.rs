@@ -111,3 +111,115 @@ fn errors_are_json_for_those_who_ask_for_it() {
         plain.text()
     );
 }
+
+#[test]
+fn the_lines_that_a_local_function_writes_are_told_and_followed() {
+    let gateway = Gateway::of(
+        "  say:\n    fprocess: tee /dev/stderr\n    environment:\n      combine_output: false",
+    );
+    let lines = |query: &str| -> Vec<serde_json::Value> {
+        let answer = get(gateway.address, &format!("/system/logs?name=say{query}"));
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (200, Some("application/x-ndjson")),
+            "{}",
+            answer.text()
+        );
+        answer
+            .text()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    let says = |lines: &[serde_json::Value], text: &str| {
+        lines
+            .iter()
+            .any(|line| line["text"].as_str().unwrap().contains(text))
+    };
+    crate::support::client::post(gateway.address, "/function/say", "first words");
+    eventually("it is told", || {
+        says(&lines(".openfaas-fn&tail=-1"), "first words")
+    });
+    let all = lines("");
+    let last = all.last().unwrap();
+    assert_eq!(
+        (&last["name"], &last["namespace"]),
+        (&json!("say"), &json!("openfaas-fn"))
+    );
+    assert!(
+        last["instance"].as_str().unwrap().starts_with("say.1:")
+            && last["timestamp"].as_str().unwrap().ends_with('Z'),
+        "{last}"
+    );
+    assert_eq!(lines("&tail=1").len(), 1);
+    assert!(lines("&since=2100-01-01T00:00:00%2B01:00").is_empty());
+    assert!(lines("&instance=other").is_empty());
+
+    let mut follower =
+        std::io::BufReader::new(std::net::TcpStream::connect(gateway.address).unwrap());
+    std::io::Write::write_all(
+        follower.get_mut(),
+        b"GET /system/logs?name=say&follow=true&tail=1 HTTP/1.1\r\nHost: x\r\n\r\n",
+    )
+    .unwrap();
+    crate::support::client::post(gateway.address, "/function/say", "later words");
+    let mut told = String::new();
+    while !told.contains("later words") {
+        assert!(
+            std::io::BufRead::read_line(&mut follower, &mut told).unwrap() > 0,
+            "{told}"
+        );
+    }
+    for (query, says) in [
+        ("", "name: is missing"),
+        ("?name=say&tail=x", "tail:"),
+        ("?name=say&since=x", "since:"),
+        ("?name=say&follow=x", "follow:"),
+    ] {
+        let answer = get(gateway.address, &format!("/system/logs{query}"));
+        assert!(
+            answer.status == 400 && answer.text().contains(says),
+            "{}",
+            answer.text()
+        );
+    }
+    assert_eq!(get(gateway.address, "/system/logs?name=nobody").status, 404);
+}
+
+#[test]
+fn local_replicas_are_told_and_replaced_one_or_all() {
+    let gateway =
+        Gateway::of("  cat:\n    fprocess: cat\n    labels:\n      com.openfaas.scale.min: 2");
+    let running = || -> Vec<String> {
+        let told = get(gateway.address, "/system/function/cat/replicas").json();
+        let running = told
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|one| one["state"] == "running");
+        running
+            .map(|one| one["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    eventually("both run", || running().len() == 2);
+    let before = running();
+    let end = |path: &str| {
+        request(
+            gateway.address,
+            "DELETE",
+            &format!("/system/function/cat/replicas{path}"),
+            &[],
+            b"",
+        )
+        .status
+    };
+    assert_eq!(end(&format!("/{}", before[0])), 202);
+    eventually("one is another", || {
+        running().len() == 2 && !running().contains(&before[0]) && running().contains(&before[1])
+    });
+    assert_eq!(end("/cat.9:1"), 404);
+    assert_eq!(end(""), 202);
+    eventually("all are others", || {
+        running().len() == 2 && !running().iter().any(|one| before.contains(one))
+    });
+}

@@ -128,6 +128,29 @@ fn the_operations_page_names_every_metric() {
 }
 
 #[test]
+fn the_clients_page_names_every_command() {
+    let page = document("docs/client.md");
+    let help = crate::support::gateway::run(&["help"], &[]);
+    let help = String::from_utf8(help.stdout).unwrap();
+    let listed = help.split("Commands:").nth(1).unwrap();
+    let commands = listed
+        .lines()
+        .skip(1)
+        .map_while(|line| line.split_whitespace().next());
+    let mut count = 0;
+    for command in
+        commands.filter(|command| !["local", "config", "watchdog", "help"].contains(command))
+    {
+        assert!(
+            page.contains(&format!("`skep {command}")),
+            "docs/client.md lacks skep {command}"
+        );
+        count += 1;
+    }
+    assert!(count >= 9, "{help}");
+}
+
+#[test]
 fn the_readme_shows_the_two_commands_and_every_sample() {
     let readme = document("README.md");
     assert!(readme.contains("make run") && readme.contains("make test"));

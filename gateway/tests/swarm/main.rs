@@ -10,12 +10,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod client;
 mod discovery;
 mod documents;
 mod door;
 mod functions;
+mod logs;
 mod outage;
 mod secrets;
 mod stack;
+mod transcript;
 mod updates;
 mod world;

@@ -6,36 +6,10 @@ use serde_json::{Value, json};
 
 use crate::support::client::{Answer, get, post, request};
 use crate::support::within;
-use crate::world::{World, docker, own_name, try_docker};
+use crate::world::{Secret, World, docker, own_name};
 
 /// How soon a function sees a new value.
 const SOON: Duration = Duration::from_secs(10);
-
-/// A secret that goes with its holder. Held before the world, so that it goes after the functions.
-struct Secret(String);
-
-impl Secret {
-    fn named() -> Self {
-        Self(own_name("key"))
-    }
-
-    /// The names of what Docker has of it.
-    fn stored(&self) -> Vec<String> {
-        let label = format!("label=skep.secret={}", self.0);
-        let listed = docker(&["secret", "ls", "--filter", &label, "--format", "{{.Name}}"]);
-        listed.lines().map(str::to_owned).collect()
-    }
-}
-
-impl Drop for Secret {
-    fn drop(&mut self) {
-        for stored in self.stored() {
-            within(Duration::from_secs(30), "the secret can go", || {
-                try_docker(&["secret", "rm", &stored]).status.success()
-            });
-        }
-    }
-}
 
 fn send(world: &World, method: &str, body: &Value) -> Answer {
     request(

@@ -272,6 +272,32 @@ pub(crate) fn remove_network(network: &str) {
     );
 }
 
+/// A secret that goes with its holder. Held before the world, so that it goes after the functions.
+pub(crate) struct Secret(pub(crate) String);
+
+impl Secret {
+    pub(crate) fn named() -> Self {
+        Self(own_name("key"))
+    }
+
+    /// The names of what Docker has of it.
+    pub(crate) fn stored(&self) -> Vec<String> {
+        let label = format!("label=skep.secret={}", self.0);
+        let listed = docker(&["secret", "ls", "--filter", &label, "--format", "{{.Name}}"]);
+        listed.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        for stored in self.stored() {
+            within(Duration::from_secs(30), "the secret can go", || {
+                try_docker(&["secret", "rm", &stored]).status.success()
+            });
+        }
+    }
+}
+
 /// The states that Docker gives the tasks of a service that should run.
 pub(crate) fn task_states(service: &str) -> Vec<String> {
     let output = try_docker(&[

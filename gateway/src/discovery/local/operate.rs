@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
 use super::Local;
 use super::stack::{MAX_REPLICAS, Run};
-use crate::discovery::operate::{Doing, Failed, Notes, Operator, SecretValue, Trouble, Wanted};
+use crate::discovery::operate::{
+    Doing, Failed, LogLine, LogsAsked, Notes, Operator, Replica, SecretValue, Trouble, Wanted,
+};
 use crate::function::{FunctionName, SecretName};
 
 impl Operator for Arc<Local> {
@@ -37,6 +41,46 @@ impl Operator for Arc<Local> {
                 Failed::no_function(name.as_str())
             })
         })
+    }
+
+    fn logs(&self, asked: LogsAsked) -> Doing<'_, mpsc::Receiver<LogLine>> {
+        Box::pin(async move {
+            if !self.lock().contains_key(&asked.name) {
+                return Err(Failed::no_function(asked.name.as_str()));
+            }
+            Ok(self.journal(&asked.name).read(&asked))
+        })
+    }
+
+    fn replicas(&self, name: FunctionName) -> Doing<'_, Vec<Replica>> {
+        Box::pin(async move {
+            let functions = self.lock();
+            let running = functions
+                .get(&name)
+                .ok_or_else(|| Failed::no_function(name.as_str()))?;
+            let told = |replica: &super::Replica| Replica {
+                id: replica.id.to_string(),
+                node: String::new(),
+                state: if replica.is_running() {
+                    "running"
+                } else {
+                    "starting"
+                }
+                .to_owned(),
+                desired_state: "running".to_owned(),
+                created_at: String::new(),
+                error: None,
+            };
+            Ok(running.replicas.iter().map(told).collect())
+        })
+    }
+
+    fn end_replica(&self, name: FunctionName, id: String) -> Doing<'_, ()> {
+        Box::pin(async move { self.replace(&name, Some(&id)) })
+    }
+
+    fn end_replicas(&self, name: FunctionName) -> Doing<'_, ()> {
+        Box::pin(async move { self.replace(&name, None) })
     }
 
     fn secrets(&self) -> Doing<'_, Vec<String>> {
@@ -98,6 +142,42 @@ impl Local {
         drop(functions);
         self.changed.notify_one();
         for replica in surplus {
+            tokio::spawn(replica.stop());
+        }
+        Ok(())
+    }
+
+    /// Starts as many new replicas as are ended: the one of this id, or all.
+    fn replace(&self, name: &FunctionName, id: Option<&str>) -> Result<(), Failed> {
+        let mut functions = self.lock();
+        let running = functions
+            .get_mut(name)
+            .ok_or_else(|| Failed::no_function(name.as_str()))?;
+        let Run::Command { folder, .. } = &running.function.run else {
+            let why =
+                format!("function '{name}' is a server that runs already: it is not ours to end");
+            return Err(Failed::new(Trouble::Unsupported, why));
+        };
+        let mut ended = Vec::new();
+        for (place, replica) in running.replicas.iter_mut().enumerate() {
+            if id.is_none_or(|id| *id == *replica.id) {
+                let fresh = self.start_replica(name, &running.function, folder, place + 1);
+                let fresh = fresh.map_err(|error| {
+                    Failed::new(
+                        Trouble::Refused,
+                        format!("a replica could not be started: {error}"),
+                    )
+                })?;
+                ended.push(std::mem::replace(replica, fresh));
+            }
+        }
+        drop(functions);
+        if let (Some(id), true) = (id, ended.is_empty()) {
+            let why = format!("function '{name}' has no replica '{id}'");
+            return Err(Failed::new(Trouble::Unknown, why));
+        }
+        self.changed.notify_one();
+        for replica in ended {
             tokio::spawn(replica.stop());
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! One replica of a local function: a watchdog process behind a listener of ours, started again when it dies.
 
 use std::fmt::Display;
+use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::journal::Journal;
 use super::stack::StackFunction;
 
 /// What a function's environment takes over from ours; the rest is the gateway's own business.
@@ -51,17 +53,28 @@ pub struct Replica {
     supervisor: JoinHandle<()>,
 }
 
+/// What ties a replica to the gateway.
+pub struct Ties {
+    /// Told when the replica comes or goes.
+    pub changed: Arc<Notify>,
+    /// Ends all waiting for running calls.
+    pub cut: watch::Receiver<bool>,
+    /// Keeps what the replica writes.
+    pub journal: Arc<Journal>,
+}
+
 /// What it takes to start the watchdog, again and again.
 struct Recipe {
     name: String,
+    id: Arc<str>,
+    journal: Arc<Journal>,
     listener: TcpListener,
     folder: PathBuf,
     environment: Vec<(String, String)>,
 }
 
 impl Replica {
-    /// Starts a replica in `folder`; its lock file lies in `lock_dir`. `changed` is told when it comes or goes; `cut` ends
-    /// all waiting for running calls.
+    /// Starts a replica in `folder`; its lock file lies in `lock_dir`.
     ///
     /// # Errors
     /// When no port or folder is to be had.
@@ -71,23 +84,31 @@ impl Replica {
         function: &StackFunction,
         folder: &Path,
         lock_dir: &Path,
-        changed: Arc<Notify>,
-        cut: watch::Receiver<bool>,
+        ties: Ties,
     ) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let socket = listener.local_addr()?;
         std::fs::create_dir_all(lock_dir)?;
+        let id: Arc<str> = format!("{name}.{number}:{}", socket.port()).into();
         let recipe = Recipe {
             name: name.to_owned(),
+            id: id.clone(),
+            journal: ties.journal,
             listener,
             folder: folder.to_owned(),
             environment: environment(function, lock_dir),
         };
         let (running_now, running) = watch::channel(false);
         let (stop, stopped) = watch::channel(false);
-        let supervisor = tokio::spawn(supervise(recipe, running_now, stopped, cut, changed));
+        let supervisor = tokio::spawn(supervise(
+            recipe,
+            running_now,
+            stopped,
+            ties.cut,
+            ties.changed,
+        ));
         Ok(Self {
-            id: format!("{name}.{number}:{}", socket.port()).into(),
+            id,
             socket,
             running,
             stop,
@@ -202,11 +223,45 @@ impl Recipe {
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .spawn()?;
         let stdout = child.stdout.take();
-        let lifeline = stdout.map(|stdout| tokio::spawn(pass_on(stdout, self.name.clone())));
+        let lifeline = stdout.map(|stdout| tokio::spawn(self.pass_on(stdout)));
         if let Some(stderr) = child.stderr.take() {
-            tokio::spawn(pass_on(stderr, self.name.clone()));
+            tokio::spawn(self.pass_on(stderr));
         }
         Ok(Watchdog { child, lifeline })
+    }
+
+    /// Copies a log into the journal and to our own, there each line behind the function's name.
+    fn pass_on(
+        &self,
+        from: impl AsyncRead + Send + Unpin + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (id, journal) = (self.id.clone(), self.journal.clone());
+        let prefix = format!("{} | ", self.name);
+        async move {
+            let mut from = BufReader::new(from);
+            let mut ours = Some(tokio::io::stderr());
+            let mut line = prefix.clone().into_bytes();
+            while matches!(
+                (&mut from)
+                    .take(LINE_MAX)
+                    .read_until(b'\n', &mut line)
+                    .await,
+                Ok(1..)
+            ) {
+                if line.last() != Some(&b'\n') {
+                    line.push(b'\n');
+                }
+                let text = String::from_utf8_lossy(&line[prefix.len()..line.len() - 1]);
+                journal.note(&id, text.trim_end_matches('\r'));
+                if let Some(open) = &mut ours
+                    && open.write_all(&line).await.is_err()
+                {
+                    // Nobody reads our log any more; the function's must flow on all the same.
+                    ours = None;
+                }
+                line.truncate(prefix.len());
+            }
+        }
     }
 }
 
@@ -245,29 +300,4 @@ impl Watchdog {
 
 fn describe(status: std::io::Result<impl Display>) -> String {
     status.map_or_else(|error| error.to_string(), |status| status.to_string())
-}
-
-/// Copies a log to our own, each line behind the function's name.
-async fn pass_on(from: impl AsyncRead + Unpin, name: String) {
-    let mut from = BufReader::new(from);
-    let mut to = tokio::io::stderr();
-    let prefix = format!("{name} | ");
-    let mut line = prefix.clone().into_bytes();
-    while matches!(
-        (&mut from)
-            .take(LINE_MAX)
-            .read_until(b'\n', &mut line)
-            .await,
-        Ok(1..)
-    ) {
-        if line.last() != Some(&b'\n') {
-            line.push(b'\n');
-        }
-        if to.write_all(&line).await.is_err() {
-            // Nobody reads our log any more; the function's must flow on all the same.
-            let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
-            return;
-        }
-        line.truncate(prefix.len());
-    }
 }

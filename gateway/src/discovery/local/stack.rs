@@ -62,16 +62,8 @@ impl Stack {
     /// Every mistake, a line each.
     pub fn load(file: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<String>> {
         let text = read_bounded(file).map_err(|why| vec![why])?;
-        let folder = file
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        Self::parse(&substitute(&text, &env), folder, &env).map_err(|mistakes| {
-            mistakes
-                .iter()
-                .map(|mistake| format!("{}: {mistake}", file.display()))
-                .collect()
-        })
+        Self::parse(&substitute(&text, &env), folder_of(file), &env)
+            .map_err(|mistakes| in_file(file, &mistakes))
     }
 
     fn parse(
@@ -79,20 +71,9 @@ impl Stack {
         folder: &Path,
         env: &impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Vec<String>> {
-        let parsed: StackFile = serde_saphyr::from_str(text)
-            .map_err(|error| vec![format!("not a stack file: {error}")])?;
-        let mut mistakes = Vec::new();
-        if let Some(provider) = parsed
-            .provider
-            .filter(|provider| provider.name != "openfaas")
-        {
-            mistakes.push(format!(
-                "provider.name is '{}', and must be openfaas",
-                provider.name
-            ));
-        }
+        let (parts, mut mistakes) = parts(text)?;
         let mut stack = Self::default();
-        for (name, part) in parsed.functions {
+        for (name, part) in parts {
             match function(&name, part, folder, env) {
                 Ok((name, Ok(function))) => drop(stack.functions.insert(name, function)),
                 Ok((name, Err(skip))) => drop(stack.skipped.insert(name, skip)),
@@ -108,6 +89,57 @@ impl Stack {
             Err(mistakes)
         }
     }
+}
+
+/// What a stack file says of its functions, to be made elsewhere: nothing needs to be on this machine. `env` fills variables in.
+///
+/// # Errors
+/// Every mistake, a line each.
+pub fn specs(
+    file: &Path,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<FunctionName, Spec>, Vec<String>> {
+    let text = read_bounded(file).map_err(|why| vec![why])?;
+    let found = parts(&substitute(&text, &env));
+    let (parts, mut mistakes) = found.map_err(|mistakes| in_file(file, &mistakes))?;
+    let mut specs = BTreeMap::new();
+    for (name, part) in parts {
+        let named = FunctionName::new(&name).map_err(|error| error.to_string());
+        match named.and_then(|name| Ok((name, spec(part, folder_of(file))?))) {
+            Ok((name, spec)) => drop(specs.insert(name, spec)),
+            Err(why) => mistakes.push(format!("function '{name}': {why}")),
+        }
+    }
+    if mistakes.is_empty() {
+        Ok(specs)
+    } else {
+        Err(in_file(file, &mistakes))
+    }
+}
+
+type Parts = BTreeMap<String, FunctionPart>;
+
+/// The functions of a stack file, and what else is wrong with it.
+fn parts(text: &str) -> Result<(Parts, Vec<String>), Vec<String>> {
+    let parsed: StackFile =
+        serde_saphyr::from_str(text).map_err(|error| vec![format!("not a stack file: {error}")])?;
+    let foreign = parsed
+        .provider
+        .filter(|provider| provider.name != "openfaas");
+    let mistakes = foreign
+        .map(|provider| format!("provider.name is '{}', and must be openfaas", provider.name));
+    Ok((parsed.functions, mistakes.into_iter().collect()))
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+fn in_file(file: &Path, mistakes: &[String]) -> Vec<String> {
+    let line = |mistake: &String| format!("{}: {mistake}", file.display());
+    mistakes.iter().map(line).collect()
 }
 
 fn read_bounded(file: &Path) -> Result<String, String> {
@@ -131,8 +163,6 @@ fn function(
     env: &impl Fn(&str) -> Option<String>,
 ) -> Result<(FunctionName, Wanted), String> {
     let name = FunctionName::new(name).map_err(|error| error.to_string())?;
-    let annotations = texts(part.annotations);
-    let labels = texts(part.labels);
     let home = part
         .handler
         .as_ref()
@@ -142,28 +172,18 @@ fn function(
     } else {
         folder.to_owned()
     };
+    let spec = spec(part, folder)?;
+    let (labels, annotations) = (&spec.labels, &spec.annotations);
     if let Some(program) = annotations.get(REQUIRES)
         && find_program(program, &home, env("PATH").as_deref()).is_none()
     {
         return Ok((name, Err(format!("{program} is not on this machine"))));
     }
-    let mut env_vars = BTreeMap::new();
-    for file in &part.environment_file {
-        let text = read_bounded(&folder.join(file))?;
-        let more: EnvironmentFile =
-            serde_saphyr::from_str(&text).map_err(|error| format!("{file}: {error}"))?;
-        env_vars.extend(texts(more.environment));
-    }
-    // faas-cli's precedence: the files over the stack file (wire contract §7.3).
-    for (name, value) in texts(part.environment) {
-        env_vars.entry(name).or_insert(value);
-    }
-    let env_process = part.fprocess.or_else(|| env_vars.remove("fprocess"));
     let run = match annotations.get(UPSTREAM) {
         Some(url) => Run::Upstream(upstream(url)?),
         None => command(
-            env_process.as_deref(),
-            &labels,
+            spec.env_process.as_deref(),
+            labels,
             home,
             env("PATH").as_deref(),
         )?,
@@ -175,19 +195,6 @@ fn function(
     // The contract has the path of readiness among the annotations.
     let either = |name: &str| labels.get(name).or_else(|| annotations.get(name));
     let handling = Handling::read(|name| either(name).map(String::as_str), warn);
-    let spec = Spec {
-        image: part.image,
-        env_process,
-        env_vars,
-        constraints: part.constraints,
-        secrets: part.secrets,
-        labels,
-        annotations,
-        limits: resources(part.limits),
-        requests: resources(part.requests),
-        read_only: part.readonly_root_filesystem,
-        created_at: None,
-    };
     let function = StackFunction {
         run,
         spec,
@@ -195,6 +202,34 @@ fn function(
         handling,
     };
     Ok((name, Ok(function)))
+}
+
+/// What the stack file says of a function, wherever it shall run.
+fn spec(part: FunctionPart, folder: &Path) -> Result<Spec, String> {
+    let mut env_vars = BTreeMap::new();
+    for file in &part.environment_file {
+        let text = read_bounded(&folder.join(file))?;
+        let more: EnvironmentFile =
+            serde_saphyr::from_str(&text).map_err(|error| format!("{file}: {error}"))?;
+        env_vars.extend(texts(more.environment));
+    }
+    // faas-cli's precedence: the files over the stack file (wire contract §7.3).
+    for (name, value) in texts(part.environment) {
+        env_vars.entry(name).or_insert(value);
+    }
+    Ok(Spec {
+        image: part.image,
+        env_process: part.fprocess.or_else(|| env_vars.remove("fprocess")),
+        env_vars,
+        constraints: part.constraints,
+        secrets: part.secrets,
+        labels: texts(part.labels),
+        annotations: texts(part.annotations),
+        limits: resources(part.limits),
+        requests: resources(part.requests),
+        read_only: part.readonly_root_filesystem,
+        created_at: None,
+    })
 }
 
 fn command(

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 /// The most that one answer of the engine may hold: ten thousand services with their tasks stay far below.
 const MAX_ANSWER: usize = 256 << 20;
@@ -154,6 +154,28 @@ impl Engine {
         self.whole(request(Method::DELETE, path)?).await.map(drop)
     }
 
+    /// `GET path`, whose answer comes bit by bit; its head is waited for.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub async fn stream(&self, path: &str) -> Result<Streaming, EngineError> {
+        let head = tokio::time::timeout(PATIENCE, self.send(request(Method::GET, path)?)).await;
+        let (response, connection) = head.map_err(|_| too_late())??;
+        let status = response.status();
+        let streaming = Streaming {
+            body: response.into_body(),
+            connection: connection.abort_handle(),
+        };
+        if status.is_success() {
+            return Ok(streaming);
+        }
+        let said = tokio::time::timeout(PATIENCE, streaming.rest()).await;
+        Err(EngineError::Says(
+            status,
+            message(&said.unwrap_or_default()),
+        ))
+    }
+
     async fn whole(&self, request: Request<Full<Bytes>>) -> Result<Bytes, EngineError> {
         let exchange = async {
             let (response, connection) = self.send(request).await?;
@@ -172,12 +194,7 @@ impl Engine {
             }
         };
         let answer = tokio::time::timeout(PATIENCE, exchange).await;
-        answer.unwrap_or_else(|_| {
-            Err(EngineError::Broken(
-                "waiting for an answer",
-                format!("nothing within {PATIENCE:?}"),
-            ))
-        })
+        answer.unwrap_or_else(|_| Err(too_late()))
     }
 
     async fn send(
@@ -204,6 +221,35 @@ impl Engine {
         }
         .map_err(EngineError::Away)
     }
+}
+
+/// An answer that comes bit by bit. Dropping it closes the connection.
+pub struct Streaming {
+    /// What comes.
+    pub body: Incoming,
+    connection: AbortHandle,
+}
+
+impl Streaming {
+    /// All that is left, if it is as short as an error's message.
+    async fn rest(mut self) -> Bytes {
+        let body = Limited::new(&mut self.body, 64 << 10).collect().await;
+        body.map(http_body_util::Collected::to_bytes)
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+fn too_late() -> EngineError {
+    EngineError::Broken(
+        "waiting for an answer",
+        format!("nothing within {PATIENCE:?}"),
+    )
 }
 
 fn request(method: Method, path: &str) -> Result<Request<Full<Bytes>>, EngineError> {

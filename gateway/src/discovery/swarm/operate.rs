@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::Swarm;
 use super::engine::EngineError;
@@ -15,7 +16,8 @@ use super::model::{Network, Service, Task};
 use super::spec::{self, Ground};
 use super::translate;
 use crate::discovery::operate::{
-    Doing, Failed, Notes, Operator, RegistryLogin, SecretValue, Trouble, Wanted,
+    Doing, Failed, LogLine, LogsAsked, Notes, Operator, RegistryLogin, Replica, SecretValue,
+    Trouble, Wanted,
 };
 use crate::function::{FunctionName, SecretName};
 
@@ -85,6 +87,22 @@ impl Operator for Arc<Swarm> {
                     error => self.failed(&error),
                 })
         })
+    }
+
+    fn logs(&self, asked: LogsAsked) -> Doing<'_, mpsc::Receiver<LogLine>> {
+        Box::pin(async move { self.read_logs(&asked).await })
+    }
+
+    fn replicas(&self, name: FunctionName) -> Doing<'_, Vec<Replica>> {
+        Box::pin(async move { self.replicas_of(&name).await })
+    }
+
+    fn end_replica(&self, name: FunctionName, id: String) -> Doing<'_, ()> {
+        Box::pin(async move { self.end_one(&name, &id).await })
+    }
+
+    fn end_replicas(&self, name: FunctionName) -> Doing<'_, ()> {
+        Box::pin(async move { self.replace_all(&name).await })
     }
 
     fn secrets(&self) -> Doing<'_, Vec<String>> {

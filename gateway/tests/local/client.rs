@@ -1,0 +1,190 @@
+//! The client commands against a running gateway: tables for people, JSON for programs, clear words when something is wrong.
+
+use std::io::Write;
+use std::process::{Output, Stdio};
+
+use crate::support::eventually;
+use crate::support::gateway::{Folder, Gateway, skep};
+
+/// Runs a client command of `skep` against a gateway.
+fn ask(gateway: &Gateway, args: &[&str], stdin: &str) -> Output {
+    let mut child = skep()
+        .args(args)
+        .env("skep_gateway", format!("http://{}", gateway.address))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(stdin.as_bytes())
+        .unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// What a command printed; it must have worked.
+fn told(gateway: &Gateway, args: &[&str], stdin: &str) -> String {
+    let output = ask(gateway, args, stdin);
+    assert!(
+        output.status.success(),
+        "{args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command complained of; it must have failed.
+fn complaint(gateway: &Gateway, args: &[&str]) -> String {
+    let output = ask(gateway, args, "x");
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "{args:?}: {}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn two() -> Gateway {
+    let gateway = Gateway::of(
+        "  cat:\n    fprocess: cat\n    image: my/cat\n    environment:\n      A: b\n  say:\n    fprocess: tee /dev/stderr\n    environment:\n      combine_output: false",
+    );
+    eventually("both answer", || {
+        ["cat", "say"]
+            .iter()
+            .all(|name| ask(&gateway, &["invoke", name], "x").status.success())
+    });
+    gateway
+}
+
+#[test]
+fn functions_are_listed_described_called_and_scaled() {
+    let gateway = two();
+    let list = told(&gateway, &["ls"], "");
+    assert!(
+        list.starts_with("NAME  READY  CALLS  IMAGE\ncat   1/1"),
+        "{list}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&told(&gateway, &["ls", "--json"], "")).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), 2);
+    let described = told(&gateway, &["describe", "cat"], "");
+    for part in [
+        &format!("http://{}/function/cat", gateway.address),
+        "my/cat",
+        "A=b",
+        "ready",
+    ] {
+        assert!(described.contains(part), "{part} in {described}");
+    }
+
+    assert_eq!(
+        told(&gateway, &["invoke", "cat"], "from stdin"),
+        "from stdin"
+    );
+    assert_eq!(
+        told(
+            &gateway,
+            &["invoke", "cat/path?q=1", "-d", "data", "-H", "X-A: b"],
+            ""
+        ),
+        "data"
+    );
+    assert_eq!(
+        told(&gateway, &["scale", "cat", "2"], ""),
+        "cat is given 2 replicas\n"
+    );
+    eventually("two take calls", || {
+        told(&gateway, &["ls"], "").contains("2/2")
+    });
+    let nowhere = complaint(&gateway, &["invoke", "nobody"]);
+    assert!(nowhere.contains("404"), "{nowhere}");
+    let many = complaint(&gateway, &["scale", "cat", "1000000"]);
+    assert!(many.contains("400: replicas:"), "{many}");
+}
+
+#[test]
+fn logs_are_shown_as_lines_or_as_json() {
+    let gateway = two();
+    told(&gateway, &["invoke", "say", "-d", "remarkable"], "");
+    eventually("they are there", || {
+        told(&gateway, &["logs", "say"], "").contains("remarkable")
+    });
+    let line = told(&gateway, &["logs", "say", "--tail", "1", "--json"], "");
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["name"], "say");
+    assert!(told(&gateway, &["logs", "say", "--since", "1h"], "").contains("remarkable"));
+    assert!(complaint(&gateway, &["logs", "nobody"]).contains("404"));
+    assert!(
+        complaint(&gateway, &["logs", "say", "--since", "soon"])
+            .contains("--since: 'soon' is not a duration")
+    );
+}
+
+#[test]
+fn what_local_functions_cannot_do_is_told_in_the_gateways_words() {
+    let gateway = two();
+    for args in [
+        ["rm", "cat", "", ""].as_slice(),
+        &["deploy", "cat", "--image", "x"],
+        &["secret", "create", "key", ""],
+    ] {
+        let args: Vec<_> = args.iter().copied().filter(|arg| !arg.is_empty()).collect();
+        assert!(complaint(&gateway, &args).contains("501"), "{args:?}");
+    }
+    assert_eq!(told(&gateway, &["secret", "ls"], ""), "NAME\n");
+}
+
+#[test]
+fn the_doctor_finds_a_local_gateway_in_order_and_a_missing_one_not() {
+    let gateway = two();
+    let findings = told(&gateway, &["doctor"], "");
+    assert!(
+        findings.lines().count() == 3 && findings.lines().all(|line| line.starts_with("ok")),
+        "{findings}"
+    );
+    let output = skep()
+        .args([
+            "doctor",
+            "--gateway",
+            "http://127.0.0.1:1",
+            "--docker-host",
+            "unix:///nosuch.sock",
+        ])
+        .output()
+        .unwrap();
+    let findings = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        findings.contains("BAD  gateway")
+            && findings.contains("--gateway")
+            && findings.contains("BAD  engine"),
+        "{findings}"
+    );
+}
+
+#[test]
+fn a_login_stands_in_the_address() {
+    let folder = Folder::new();
+    folder.write("basic-auth-user", "admin");
+    folder.write("basic-auth-password", "s3cret");
+    let gateway = Gateway::with(
+        "  cat:\n    fprocess: cat",
+        &[
+            "--basic-auth",
+            "true",
+            "--secret-mount-path",
+            folder.0.to_str().unwrap(),
+        ],
+    );
+    let without = complaint(&gateway, &["ls"]);
+    assert!(
+        without.contains("401") && without.contains("http://user:password@host:port"),
+        "{without}"
+    );
+    let address = format!("http://admin:s3cret@{}", gateway.address);
+    assert!(told(&gateway, &["ls", "--gateway", &address], "").contains("cat"));
+}
