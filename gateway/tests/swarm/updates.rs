@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::support::client::get;
 use crate::support::steady::{Load, Steady, Tally};
 use crate::support::within;
 use crate::world::{World, docker, own_name, try_docker};
@@ -272,6 +273,34 @@ fn a_task_that_is_killed_takes_no_call_of_a_function_that_may_be_tried_again() {
         return;
     };
     tally.assert_failed_at_most(0);
+}
+
+#[test]
+#[ignore = "a minute: make soak"]
+fn a_call_of_thirty_five_seconds_ends_well_on_a_task_that_is_replaced_meanwhile() {
+    let Some(world) = World::new() else { return };
+    let options = [
+        "--stop-grace-period=60s",
+        "--update-order=start-first",
+        "--label=skep.timeout=60s",
+        "--env=write_timeout=50s",
+        "--env=exec_timeout=50s",
+    ];
+    let sleep = world.service("skep/sleep", &options);
+    wait_for(&world, &sleep, 1);
+    let (gateway, path) = (world.gateway, format!("/function/{sleep}?35"));
+    let call = std::thread::spawn(move || get(gateway, &path));
+    let runs = format!("skep_in_flight{{function_name=\"{sleep}\"}} 1");
+    within(Duration::from_secs(10), "the call runs", || {
+        get(gateway, "/metrics").text().contains(&runs)
+    });
+    docker(&["service", "update", "--force", "--detach=false", &sleep]);
+    assert!(!call.is_finished(), "the update is over first");
+    let answer = call.join().unwrap();
+    assert_eq!(
+        (answer.status, answer.text().as_str()),
+        (200, "slept 35 s\n")
+    );
 }
 
 #[test]
