@@ -22,7 +22,7 @@ FILE ?= sample-functions/stack.yml
 .DEFAULT_GOAL := help
 # Cargo uses all processors already.
 .NOTPARALLEL:
-.PHONY: help run check api-check test test-setup prepare lint build skep fwatchdog samples samples-local images up down bench soak size clean
+.PHONY: help run check api-check test test-setup prepare lint build skep fwatchdog fwatchdog-musl samples samples-local images up down bench soak size clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^## /{print ""; sub(/^## /, ""); print} /^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' Makefile
@@ -57,6 +57,9 @@ build: skep fwatchdog samples ## static programs: dist/skep, dist/fwatchdog, dis
 images: build ## images of all of them: skep/gateway, skep/fwatchdog, skep/prometheus, skep/<sample>
 	images/build.sh
 
+fwatchdog-musl: ## the watchdog with musl, dist/fwatchdog-musl: half the memory; fetches what it needs from Debian
+	watchdog/build-musl.sh
+
 size: fwatchdog ## the watchdog's bytes; fails above its limit
 	@bytes=$$(stat -c %s dist/fwatchdog); echo "fwatchdog: $$bytes bytes of $(WATCHDOG_LIMIT)"; [ $$bytes -le $(WATCHDOG_LIMIT) ]
 
@@ -75,7 +78,7 @@ down: ## takes the stack down and waits until it is gone
 ## Long ones
 
 bench: images ## every measurement the documents quote, one after the other (discovery needs a Swarm)
-	for script in watchdog prefork gateway discovery discovery-many; do echo "== $$script"; bench/$$script.sh || exit 1; done
+	for script in watchdog bodies http-mode prefork gateway discovery discovery-many; do echo "== $$script"; bench/$$script.sh || exit 1; done
 
 soak: fwatchdog ## the long tests; docs/reliability.md has their last results
 	cargo test --locked -p fwatchdog --test soak --test container --test survivors -- --ignored --nocapture
@@ -96,9 +99,10 @@ skep:
 	@$(COPY) $(TARGET_DIR)/$(TARGET)/release/skep dist/skep
 
 # Not position-independent: relocating itself would cost each watchdog the pages it writes (docs/decisions/0008). Without
-# the index of unwinding tables, which only a backtrace would read: 29 kB, and 64 kB of idle memory (docs/decisions/0010).
+# tables for unwinding and their index, which a program that aborts does not read (docs/decisions/0018).
 fwatchdog:
-	RUSTFLAGS="$$RUSTFLAGS -C relocation-model=static -C link-arg=-Wl,--no-eh-frame-hdr"; export RUSTFLAGS; $(STATIC) -p fwatchdog --profile watchdog
+	RUSTFLAGS="$$RUSTFLAGS -C relocation-model=static -C link-arg=-Wl,--no-eh-frame-hdr,-T,$(CURDIR)/watchdog/no-unwinding.ld"; \
+	  export RUSTFLAGS; $(STATIC) -p fwatchdog --profile watchdog
 	@$(COPY) $(TARGET_DIR)/$(TARGET)/watchdog/fwatchdog dist/fwatchdog
 
 samples:

@@ -18,40 +18,8 @@ need nginx nginx-light
 need python3 python3
 built dist/skep build
 
-# Starts an nginx of our own; its process is then $!.
-start_nginx() { # name, port, workers, what goes into http {}
-    mkdir "$work/$1.d"
-    cat >"$work/$1.conf" <<END
-daemon off;
-worker_processes $3;
-pid $work/$1.d/pid;
-error_log stderr error;
-events { worker_connections 1024; }
-http {
-  access_log off;
-  keepalive_requests 1000000000;
-  client_body_temp_path $work/$1.d; proxy_temp_path $work/$1.d; fastcgi_temp_path $work/$1.d;
-  uwsgi_temp_path $work/$1.d; scgi_temp_path $work/$1.d;
-  $4
-}
-END
-    start "$1" nginx -p "$work/$1.d" -e stderr -c "$work/$1.conf"
-}
-
-upstream_port=$(free_port)
-start_nginx upstream "$upstream_port" 1 "server { listen 127.0.0.1:$upstream_port; location / { return 200 ok; } }"
-await "the upstream to listen" listens "$upstream_port"
-
-nginx_port=$(free_port)
-start_nginx proxy "$nginx_port" 2 "
-  upstream up { server 127.0.0.1:$upstream_port; keepalive 128; keepalive_requests 1000000000; }
-  server {
-    listen 127.0.0.1:$nginx_port;
-    location /function/up/ { proxy_pass http://up/; proxy_http_version 1.1; proxy_set_header Connection \"\"; }
-  }"
-nginx=$!
-await "nginx to listen" listens "$nginx_port"
-read -ra nginx_processes <<<"$nginx $(cat "/proc/$nginx/task/$nginx/children")"
+start_upstream
+start_nginx_proxy /function/up/
 
 cat >"$work/stack.yml" <<END
 version: 1.0
@@ -70,26 +38,14 @@ sleep 1
 idle=$(resident "$skep")
 
 skep_url=$skep_url/function/up/
-nginx_url=http://127.0.0.1:$nginx_port/function/up/
-direct_url=http://127.0.0.1:$upstream_port/
-
-# Also notes the processor time of a call through a proxy.
-load_proxy() { # series, URL, process...
-    local before used
-    before=$(ticks "${@:3}")
-    load 64 "$seconds" "$2"
-    used=$(($(ticks "${@:3}") - before))
-    note "$1.rate" "$rate"
-    note "$1.cpu" "$(awk "BEGIN {printf \"%.1f\", $used / $(getconf CLK_TCK) / $answers * 1e6}")"
-}
 
 # What is compared is measured one right after the other.
 for ((round = 0; round < rounds; round++)); do
-    load_proxy skep "$skep_url" "$skep"
-    load_proxy nginx "$nginx_url" "${nginx_processes[@]}"
-    load 64 "$seconds" "$direct_url"
-    note direct.rate "$rate"
-    for path in skep nginx direct; do
+    load_proxy skep 64 "$seconds" "$skep_url" "$skep"
+    load_proxy nginx 64 "$seconds" "$nginx_url" "${nginx_processes[@]}"
+    load 64 "$seconds" "$upstream_url"
+    note upstream.rate "$rate"
+    for path in skep nginx upstream; do
         url=${path}_url
         load 1 "$seconds" "${!url}"
         note "$path.p50" "$p50"
@@ -100,7 +56,7 @@ row() { printf '%-28s %8s %8s %8s %7s  %-11s %s\n' "$@"; }
 compare() { # label, series, operator and target
     local ours theirs direct=-
     ours=$(median "skep.$2") theirs=$(median "nginx.$2")
-    [ ! -e "$work/series.direct.$2" ] || direct=$(median "direct.$2")
+    [ ! -e "$work/series.upstream.$2" ] || direct=$(median "upstream.$2")
     row "$1" "$ours" "$theirs" "$direct" "$(ratio "$ours" "$theirs")" "$(spread "skep.$2" "nginx.$2")" \
         "${3:+$(verdict "$ours / $theirs" "${@:3}")}"
 }

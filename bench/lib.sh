@@ -99,3 +99,61 @@ spread() { # series, series
 verdict() { # figure, <= or >=, target
     awk "BEGIN {print \"$2 $3\", ($1 $2 $3) ? \"PASS\" : \"FAIL\"}"
 }
+
+# Starts an nginx of our own; its process is then $!.
+start_nginx() { # name, workers, what goes into http {}
+    mkdir "$work/$1.d"
+    cat >"$work/$1.conf" <<END
+daemon off;
+worker_processes $2;
+pid $work/$1.d/pid;
+error_log stderr error;
+events { worker_connections 1024; }
+http {
+  access_log off;
+  keepalive_requests 1000000000;
+  client_body_temp_path $work/$1.d; proxy_temp_path $work/$1.d; fastcgi_temp_path $work/$1.d;
+  uwsgi_temp_path $work/$1.d; scgi_temp_path $work/$1.d;
+  $3
+}
+END
+    start "$1" nginx -p "$work/$1.d" -e stderr -c "$work/$1.conf"
+}
+
+# Starts what is behind the proxies: an nginx with one worker that answers `ok`. Sets upstream_port and upstream_url.
+start_upstream() {
+    upstream_port=$(free_port)
+    start_nginx upstream 1 "server { listen 127.0.0.1:$upstream_port; location / { return 200 ok; } }"
+    await "the upstream to listen" listens "$upstream_port"
+    # shellcheck disable=SC2034  # for the caller
+    upstream_url=http://127.0.0.1:$upstream_port/
+}
+
+# Starts the nginx to compare with: two workers, connections to the upstream kept, the path stripped. Sets nginx_url and
+# nginx_processes.
+start_nginx_proxy() { # path
+    local port process
+    port=$(free_port)
+    start_nginx proxy 2 "
+  upstream up { server 127.0.0.1:$upstream_port; keepalive 128; keepalive_requests 1000000000; }
+  server {
+    listen 127.0.0.1:$port;
+    location $1 { proxy_pass http://up/; proxy_http_version 1.1; proxy_set_header Connection \"\"; }
+  }"
+    process=$!
+    await "nginx to listen" listens "$port"
+    # shellcheck disable=SC2034  # for the caller
+    nginx_url=http://127.0.0.1:$port$1
+    # shellcheck disable=SC2034  # for the caller
+    read -ra nginx_processes <<<"$process $(cat "/proc/$process/task/$process/children")"
+}
+
+# Loads a URL through a proxy; also notes the processor time of one call.
+load_proxy() { # series, connections, seconds, URL, process...
+    local before used
+    before=$(ticks "${@:5}")
+    load "$2" "$3" "$4"
+    used=$(($(ticks "${@:5}") - before))
+    note "$1.rate" "$rate"
+    note "$1.cpu" "$(awk "BEGIN {printf \"%.1f\", $used / $(getconf CLK_TCK) / $answers * 1e6}")"
+}

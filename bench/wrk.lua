@@ -1,7 +1,7 @@
 -- Lets wrk post what WRK_BODY holds, and end its report with one line for programs:
 -- figures ANSWERS_PER_SECOND MEDIAN_MICROSECONDS ANSWERS FAILED_CALLS
 local body = os.getenv("WRK_BODY")
-if body then
+if body and body ~= "" then
   wrk.method, wrk.body = "POST", body
 end
 

@@ -6,13 +6,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hyper::client::conn::http1::Builder;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
+use crate::connection::Connection;
 use crate::duration;
-use crate::endpoint::Connection;
+use crate::function::Protocol;
 
 /// How long the other side's host may leave what was sent unacknowledged before the connection counts as broken: a host
 /// that is gone without a word would keep its calls until their own limit.
@@ -20,6 +22,8 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 /// The same for a connection on which nothing is sent: after so long the host is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(5);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// The bytes that the head of an answer over HTTP/2 may have.
+const LARGEST_HEAD: u32 = 1024 * 1024;
 
 /// Why a connection could not be made.
 #[derive(Debug)]
@@ -50,16 +54,30 @@ impl fmt::Display for ConnectError {
 /// See [`ConnectError`].
 pub async fn connect(
     http: &Builder,
+    protocol: Protocol,
     to: SocketAddr,
     limit: Duration,
 ) -> Result<Connection, ConnectError> {
-    let stream = reach(to, limit).await?;
-    let shaken = http.handshake(TokioIo::new(stream)).await;
-    let (connection, driver) =
-        shaken.map_err(|error| ConnectError::Refused(to, error.to_string()))?;
-    // The driver's errors reach the call through its response.
-    tokio::spawn(async { driver.with_upgrades().await.unwrap_or_default() });
-    Ok(connection)
+    let io = TokioIo::new(reach(to, limit).await?);
+    let refused = |error: hyper::Error| ConnectError::Refused(to, error.to_string());
+    // The drivers' errors reach the calls through their responses.
+    match protocol {
+        Protocol::Http1 => {
+            let (connection, driver) = http.handshake(io).await.map_err(refused)?;
+            tokio::spawn(async { driver.with_upgrades().await.unwrap_or_default() });
+            Ok(Connection::One(connection))
+        }
+        Protocol::H2c => {
+            let mut http = http2::Builder::new(TokioExecutor::new());
+            http.timer(TokioTimer::new())
+                .max_header_list_size(LARGEST_HEAD)
+                .keep_alive_interval(SILENCE)
+                .keep_alive_timeout(UNACKNOWLEDGED);
+            let (connection, driver) = http.handshake(io).await.map_err(refused)?;
+            tokio::spawn(async { driver.await.unwrap_or_default() });
+            Ok(Connection::Many(connection))
+        }
+    }
 }
 
 /// A bare connection within a limit.

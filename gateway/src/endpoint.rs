@@ -7,13 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use hyper::client::conn::http1::SendRequest;
-
 use self::idle::IdleConnections;
+use crate::connection::Connection;
 use crate::function::Address;
 use crate::life::{Event, Fault, State};
 use crate::metrics::FunctionMetrics;
-use crate::upload::Upload;
 
 /// So many calls without an answer, one after the other, eject an endpoint.
 const RESETS: u32 = 3;
@@ -24,9 +22,6 @@ const LONGEST_HOLD: Duration = Duration::from_secs(10);
 
 /// The least time between two doubts about one endpoint.
 const DOUBT_PAUSE: Duration = Duration::from_secs(1);
-
-/// A connection to an endpoint, ready to carry a request.
-pub type Connection = SendRequest<Upload>;
 
 /// When and why an endpoint came into its present state.
 #[derive(Clone, Debug)]

@@ -24,6 +24,9 @@ const READY_PATH: &str = "com.openfaas.ready.http.path";
 /// Which calls may be tried again although they may have run.
 const RETRY: &str = "skep.retry";
 
+/// Names what a function's replicas speak.
+const PROTOCOL: &str = "skep.protocol";
+
 /// The name of a function: 1 to 63 characters of `A-Z a-z 0-9 - _ .`, never `.` or `..`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FunctionName(Arc<str>);
@@ -185,6 +188,18 @@ pub struct Handling {
     pub ready_path: Option<Arc<str>>,
     /// Calls that may have run are tried again if their method is idempotent (`skep.retry=idempotent`).
     pub retries_idempotent: bool,
+    /// What its replicas speak (`skep.protocol`).
+    pub protocol: Protocol,
+}
+
+/// What a function's replicas speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, by prior knowledge.
+    H2c,
 }
 
 impl Handling {
@@ -215,10 +230,26 @@ impl Handling {
                 false
             }
         };
+        let protocol = match label(PROTOCOL) {
+            None | Some("h1") => Protocol::Http1,
+            Some("h2c") => Protocol::H2c,
+            Some(other) => {
+                warn(PROTOCOL, format!("'{other}' is not known: write h1 or h2c"));
+                Protocol::Http1
+            }
+        };
         Self {
             ready_path,
             retries_idempotent,
+            protocol,
         }
+    }
+
+    /// The path that is asked whether a replica takes calls. Nothing is asked over HTTP/2: there a connection is enough.
+    #[must_use]
+    pub fn probe_path(&self) -> Option<&Arc<str>> {
+        let is_asked = self.protocol == Protocol::Http1;
+        self.ready_path.as_ref().filter(|_| is_asked)
     }
 }
 
@@ -303,17 +334,47 @@ mod tests {
 
     #[test]
     fn labels_say_how_replicas_are_dealt_with_and_broken_ones_are_named() {
-        let read = |path: &'static str, retry: &'static str| {
+        let read = |path: &'static str, retry: &'static str, protocol: &'static str| {
             let mut warned = Vec::new();
-            let label = |name: &str| Some(if name == RETRY { retry } else { path });
+            let label = |name: &str| match name {
+                READY_PATH => Some(path),
+                RETRY => Some(retry),
+                PROTOCOL => Some(protocol),
+                _ => None,
+            };
             (Handling::read(label, |name, _| warned.push(name)), warned)
         };
-        let (handling, warned) = read("/ready", "idempotent");
-        assert_eq!(handling.ready_path.as_deref(), Some("/ready"));
+        let (handling, warned) = read("/ready", "idempotent", "h1");
+        assert_eq!(handling.probe_path().map(|path| &**path), Some("/ready"));
         assert!(handling.retries_idempotent && warned.is_empty());
-        let (handling, warned) = read("no path", "always");
+        let (handling, warned) = read("/ready", "idempotent", "h2c");
+        assert!(handling.protocol == Protocol::H2c && warned.is_empty());
+        assert!(handling.probe_path().is_none(), "a connection is enough");
+        let (handling, warned) = read("no path", "always", "grpc");
         assert_eq!(handling, Handling::default());
-        assert_eq!(warned, [READY_PATH, RETRY]);
+        assert_eq!(warned, [READY_PATH, RETRY, PROTOCOL]);
+    }
+
+    #[test]
+    fn limits_are_read_and_broken_ones_are_named() {
+        let read = |body: &'static str, in_flight: &'static str| {
+            let mut warned = Vec::new();
+            let label = |name: &str| match name {
+                "skep.max-body" => Some(body),
+                "skep.max-in-flight" => Some(in_flight),
+                _ => None,
+            };
+            (Limits::read(label, |name, _| warned.push(name)), warned)
+        };
+        let (limits, warned) = read("2Mi", "3");
+        assert_eq!(
+            (limits.max_body, limits.max_in_flight),
+            (Some(2 << 20), Some(3))
+        );
+        assert!(warned.is_empty() && limits.timeout.is_none());
+        let (limits, warned) = read("large", "0");
+        assert_eq!(limits, Limits::default());
+        assert_eq!(warned, ["skep.max-body", "skep.max-in-flight"]);
     }
 
     #[test]

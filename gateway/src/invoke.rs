@@ -26,9 +26,10 @@ use self::forward::Answer;
 use self::retry::{Miss, Outgoing, Word};
 use self::tunnel::Tunnel;
 use crate::connect::{ConnectError, connect};
+use crate::connection::Connection;
 use crate::discovery::Freshness;
 use crate::drain::Drain;
-use crate::endpoint::{Connection, Endpoint, Lease};
+use crate::endpoint::{Endpoint, Lease};
 use crate::life::{Event, Fault};
 use crate::metrics::{Call, Metrics, Refused, Retried};
 use crate::probe::Prober;
@@ -349,14 +350,18 @@ impl Invoker {
         if let Some(connection) = endpoint.take_idle(self.worker) {
             match send(connection, request).await {
                 // The other side had closed it; a new one will do.
-                Sent::Unsent(unsent, _) => request = *unsent,
+                Sent::Unsent(_) => request = outgoing.request(),
                 sent => return self.judge(function, lease, sent),
             }
             call.function().retried(Retried::Closed);
         }
         let to = endpoint.address().socket;
-        match connect(&self.http, to, self.shared.limits.connect).await {
+        let protocol = function.deployment.handling.protocol;
+        match connect(&self.http, protocol, to, self.shared.limits.connect).await {
             Ok(connection) => {
+                if let Some(shared) = connection.shared() {
+                    endpoint.keep_idle(self.worker, shared);
+                }
                 let sent = send(connection, request).await;
                 self.judge(function, lease, sent)
             }
@@ -398,7 +403,7 @@ impl Invoker {
                     Some(word) => Err(Miss::Declined(word, Box::new(taken))),
                 })
             }
-            Sent::Unsent(_, cause) => Ok(Err(Miss::Unconnected(cause))),
+            Sent::Unsent(cause) => Ok(Err(Miss::Unconnected(cause))),
             Sent::Broken(error) => {
                 // One that breaks with every call is better than none.
                 if endpoint.has_broken_too_often() && function.available() > 1 {
@@ -442,7 +447,7 @@ enum Sent {
     /// There is a response.
     Answered(Response<Incoming>, Connection),
     /// Nothing of it was sent: the connection was closed.
-    Unsent(Box<Request<Upload>>, String),
+    Unsent(String),
     /// It may have run.
     Broken(InvokeError),
     /// The caller's body did not come to its end.
@@ -450,10 +455,10 @@ enum Sent {
 }
 
 async fn send(mut connection: Connection, request: Request<Upload>) -> Sent {
-    match connection.try_send_request(request).await {
+    match connection.send(request).await {
         Ok(response) => Sent::Answered(response, connection),
         Err(mut error) => match error.take_message() {
-            Some(unsent) => Sent::Unsent(Box::new(unsent), error.error().to_string()),
+            Some(_unsent) => Sent::Unsent(error.error().to_string()),
             None if error.error().is_user() => Sent::CallerFailed(callers(error.error())),
             None => Sent::Broken(classify(error.error())),
         },

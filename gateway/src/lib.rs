@@ -12,6 +12,7 @@ pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod connect;
+pub mod connection;
 pub mod discovery;
 pub mod drain;
 pub mod duration;

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::connect::{self, ConnectError};
 use crate::endpoint::Endpoint;
+use crate::function::Protocol;
 use crate::life::{Event, Fault, State};
 use crate::table::Table;
 use crate::upload::Upload;
@@ -120,13 +121,14 @@ async fn is_well(endpoint: &Endpoint, path: &str, connect_timeout: Duration) -> 
     let mut http = http1::Builder::new();
     http.max_buf_size(LARGEST_HEAD);
     let to = endpoint.address().socket;
-    let Ok(mut connection) = connect::connect(&http, to, connect_timeout).await else {
+    let Ok(mut connection) = connect::connect(&http, Protocol::Http1, to, connect_timeout).await
+    else {
         return false;
     };
     let request = Request::get(path).header(HOST, HeaderValue::from_static("function"));
     let Ok(request) = request.body(Upload::empty()) else {
         return false;
     };
-    let answer = connection.send_request(request).await;
+    let answer = connection.send(request).await;
     answer.is_ok_and(|answer| answer.status().is_success())
 }

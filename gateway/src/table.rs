@@ -291,7 +291,7 @@ impl TableWriter {
             {
                 return same.clone();
             }
-            let ready_path = deployment.handling.ready_path.clone();
+            let ready_path = deployment.handling.probe_path().cloned();
             let endpoint =
                 Endpoint::new(address.clone(), ready_path, metrics.clone(), self.workers);
             let endpoint = Arc::new(endpoint);

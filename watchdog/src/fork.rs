@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::{Bytes, BytesMut};
 use hyper::HeaderMap;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -27,10 +28,10 @@ use crate::strings::Strings;
 use crate::timing::Timing;
 use crate::watchdog::{Counted, Watchdog};
 
-/// The first read of an output; most outputs are small.
-const SMALL_READ: usize = 4 * 1024;
+/// Output from which on it is read in large pieces; most are smaller.
+const LARGE: usize = 4 * 1024;
 
-/// Further reads.
+/// One large read.
 const LARGE_READ: usize = 64 * 1024;
 
 /// A run, from its start until its direct child has exited and its output is taken. Dropped before, it is ended.
@@ -55,8 +56,10 @@ pub(crate) struct Run {
     timing: Timing,
     /// `None` when it is written, or there is none.
     note: Option<Note>,
+    /// Whether the output has proved large: further reads are, too.
+    is_large: bool,
     /// Output that nobody has taken yet.
-    output: Vec<u8>,
+    output: BytesMut,
     /// Counts the call as long as the run lives.
     _slot: Counted,
 }
@@ -133,7 +136,8 @@ impl Run {
             kill: Kill::ClientGone,
             timing: Timing::new(began, started, ready.is_ahead),
             note,
-            output: Vec::new(),
+            is_large: false,
+            output: BytesMut::new(),
             _slot: call.slot,
         })
     }
@@ -175,12 +179,12 @@ impl Run {
     }
 
     /// The output that has come since the last call.
-    pub(crate) fn take_output(&mut self) -> Vec<u8> {
+    pub(crate) fn take_output(&mut self) -> Bytes {
         if !self.output.is_empty() {
             self.limits
                 .answer_goes_on(self.watchdog.config.write_timeout);
         }
-        std::mem::take(&mut self.output)
+        self.output.split().freeze()
     }
 
     /// The output so far.
@@ -204,13 +208,14 @@ impl Run {
                 return;
             }
             let before = self.output.len();
-            let some = if before < SMALL_READ {
-                SMALL_READ
+            let found = if self.is_large {
+                stdout.poll_read_much(cx, &mut self.output, LARGE_READ)
             } else {
-                LARGE_READ
+                stdout.poll_read(cx, &mut self.output)
             };
-            match stdout.poll_read(cx, &mut self.output, some) {
+            match found {
                 Poll::Ready(Ok(Found::Bytes(_))) => {
+                    self.is_large |= self.output.len() >= LARGE;
                     self.timing.has_output();
                     copy_for_debugging(&self.watchdog, &self.output[before..]);
                 }
@@ -222,7 +227,7 @@ impl Run {
 
     fn read_stderr(&mut self, cx: &mut Context<'_>) {
         while let Some(stderr) = &mut self.stderr {
-            match stderr.poll_read(cx, self.stderr_lines.buffer(), SMALL_READ) {
+            match stderr.poll_read(cx, self.stderr_lines.buffer()) {
                 Poll::Ready(Ok(Found::Bytes(_))) => self.stderr_lines.pass_on(&self.watchdog.log),
                 Poll::Ready(Ok(Found::End) | Err(_)) => self.stderr = None,
                 Poll::Pending => return,

@@ -1,7 +1,7 @@
 //! Headers that belong to one connection and not to the call; pure.
 
 use hyper::HeaderMap;
-use hyper::header::{CONNECTION, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{CONNECTION, EXPECT, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 
 use crate::refusal::{IDENTITY, NOT_ACCEPTED};
 
@@ -14,6 +14,14 @@ const ONE_HOP: [HeaderName; 5] = [
     UPGRADE,
 ];
 
+/// The watchdog has answered the expectation itself; `Proxy` would become `HTTP_PROXY` in many languages' eyes; how a body
+/// is framed is said anew.
+const NOT_FOR_FUNCTIONS: [HeaderName; 3] =
+    [EXPECT, HeaderName::from_static("proxy"), TRANSFER_ENCODING];
+
+/// Only the watchdog may say that it is one, and that a call was not accepted; how a body is framed is hyper's to say.
+const NOT_FOR_CLIENTS: [HeaderName; 3] = [IDENTITY, NOT_ACCEPTED, TRANSFER_ENCODING];
+
 /// Prepares a request's headers for the function; true if the client asks for an upgrade, which is passed on.
 pub(crate) fn towards_function(headers: &mut HeaderMap) -> bool {
     let upgrade = headers
@@ -25,15 +33,11 @@ pub(crate) fn towards_function(headers: &mut HeaderMap) -> bool {
         .iter()
         .any(|value| value.to_str().is_ok_and(|text| text.contains("trailers")));
     let is_chunked = headers.contains_key(TRANSFER_ENCODING);
-    remove(headers);
+    remove(headers, &NOT_FOR_FUNCTIONS);
     // hyper writes a GET without a body unless it is told that there is one.
-    headers.remove(TRANSFER_ENCODING);
     if is_chunked {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    // The watchdog has answered the expectation itself; `Proxy` would become `HTTP_PROXY` in many languages' eyes.
-    headers.remove("expect");
-    headers.remove("proxy");
     if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
@@ -48,20 +52,20 @@ pub(crate) fn towards_function(headers: &mut HeaderMap) -> bool {
 
 /// Prepares an answer's headers for the client.
 pub(crate) fn towards_client(headers: &mut HeaderMap, is_upgrade: bool) {
-    let upgrade = headers.get(UPGRADE).filter(|_| is_upgrade).cloned();
-    remove(headers);
-    headers.remove(TRANSFER_ENCODING);
-    // Only the watchdog may say that it is one, and that a call was not accepted.
-    headers.remove(IDENTITY);
-    headers.remove(NOT_ACCEPTED);
+    let upgrade = is_upgrade.then(|| headers.get(UPGRADE).cloned()).flatten();
+    remove(headers, &NOT_FOR_CLIENTS);
     if let Some(upgrade) = upgrade {
         headers.insert(UPGRADE, upgrade);
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
 }
 
-fn remove(headers: &mut HeaderMap) {
-    for name in named(headers).iter().chain(&ONE_HOP) {
+/// Looks at each header there is once: messages have few, and a look-up is dearer than a few comparisons.
+fn remove(headers: &mut HeaderMap, others: &[HeaderName]) {
+    let named = named(headers);
+    let is_removed = |name: &&HeaderName| is_of_one(name, &named) || others.contains(name);
+    let removed: Vec<_> = headers.keys().filter(is_removed).cloned().collect();
+    for name in removed {
         headers.remove(name);
     }
 }

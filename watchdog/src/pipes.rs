@@ -4,13 +4,16 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 
-use rustix::buffer::spare_capacity;
+use bytes::{BufMut, BytesMut};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use tokio::net::unix::pipe::{Receiver, Sender};
 
 /// The size of a pipe whose body has proved large; more brings nothing.
 const LARGE_PIPE: usize = 256 * 1024;
+
+/// One small read. It goes over the stack, so that memory is taken only for what has come.
+const SMALL_READ: usize = 4 * 1024;
 
 /// The end through which a command is fed.
 #[derive(Debug)]
@@ -103,25 +106,33 @@ impl Reader {
         })
     }
 
-    /// Appends what is there to `buffer`, about `some` bytes at most.
+    /// Appends what is there to `buffer`, as far as it fits into a small read.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        buffer: &mut Vec<u8>,
+        buffer: &mut impl BufMut,
+    ) -> Poll<io::Result<Found>> {
+        self.poll_with(cx, |this| {
+            this.receiver
+                .try_io(|| Ok(read_small(this.fd(), buffer, SMALL_READ)?))
+        })
+    }
+
+    /// Appends what is there to `buffer`, `some` bytes at most, for which there will be room.
+    pub(crate) fn poll_read_much(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
         some: usize,
     ) -> Poll<io::Result<Found>> {
-        loop {
-            ready!(self.receiver.poll_read_ready(cx))?;
-            match self.receiver.try_io(|| read_into(self.fd(), buffer, some)) {
-                Ok(0) => return Poll::Ready(Ok(Found::End)),
-                Ok(count) => {
-                    self.enlarge_if(count >= 32 * 1024);
-                    return Poll::Ready(Ok(Found::Bytes(count)));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+        self.poll_with(cx, |this| {
+            buffer.reserve(some);
+            let count = this
+                .receiver
+                .try_read_buf(&mut (&mut *buffer).limit(some))?;
+            this.enlarge_if(count >= 32 * 1024);
+            Ok(count)
+        })
     }
 
     /// Bytes that lie in the pipe at this moment.
@@ -132,9 +143,25 @@ impl Reader {
             .unwrap_or(0)
     }
 
-    /// Takes about `some` bytes that lie in the pipe, without waiting; the count is 0 when there are none.
-    pub(crate) fn take(&self, buffer: &mut Vec<u8>, some: usize) -> usize {
+    /// Takes `some` bytes at most that lie in the pipe, without waiting; says how many there were.
+    pub(crate) fn take(&self, buffer: &mut impl BufMut, some: usize) -> usize {
         take(self.fd(), buffer, some)
+    }
+
+    fn poll_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut read: impl FnMut(&mut Self) -> io::Result<usize>,
+    ) -> Poll<io::Result<Found>> {
+        loop {
+            ready!(self.receiver.poll_read_ready(cx))?;
+            match read(self) {
+                Ok(0) => return Poll::Ready(Ok(Found::End)),
+                Ok(count) => return Poll::Ready(Ok(Found::Bytes(count))),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
     }
 
     fn enlarge_if(&mut self, is_large: bool) {
@@ -149,17 +176,30 @@ impl Reader {
     }
 }
 
-/// Takes about `some` bytes that lie in a pipe, without waiting.
-pub(crate) fn take(pipe: impl AsFd, buffer: &mut Vec<u8>, some: usize) -> usize {
-    read_into(pipe.as_fd(), buffer, some).unwrap_or(0)
+/// Takes `some` bytes at most that lie in a pipe, without waiting; says how many there were.
+pub(crate) fn take(pipe: impl AsFd, buffer: &mut impl BufMut, some: usize) -> usize {
+    let mut taken = 0;
+    while taken < some {
+        match read_small(pipe.as_fd(), buffer, some - taken) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => taken += count,
+        }
+    }
+    taken
 }
 
-fn read_into(pipe: BorrowedFd<'_>, buffer: &mut Vec<u8>, some: usize) -> io::Result<usize> {
-    buffer.reserve(some);
+/// Appends `most` bytes at most to `buffer`, and not more than a small read's.
+fn read_small(pipe: BorrowedFd<'_>, buffer: &mut impl BufMut, most: usize) -> Result<usize, Errno> {
+    let mut piece = [0; SMALL_READ];
+    let piece = &mut piece[..most.min(SMALL_READ)];
     loop {
-        match rustix::io::read(pipe, spare_capacity(buffer)) {
+        match rustix::io::read(pipe, &mut *piece) {
             Err(Errno::INTR) => {}
-            done => return Ok(done?),
+            Err(error) => return Err(error),
+            Ok(count) => {
+                buffer.put_slice(&piece[..count]);
+                return Ok(count);
+            }
         }
     }
 }

@@ -22,9 +22,6 @@ use crate::spawn::{self, Child, ChildEnds, Program, signal_group};
 use crate::strings::Strings;
 use crate::watchdog::Watchdog;
 
-/// One read of the child's output.
-const READ_SIZE: usize = 4 * 1024;
-
 /// A running child.
 pub(crate) struct Process {
     id: RunId,
@@ -145,7 +142,7 @@ impl Outlet {
 
     fn poll(&mut self, cx: &mut Context<'_>) {
         while let Some(reader) = &mut self.reader {
-            match reader.poll_read(cx, self.lines.buffer(), READ_SIZE) {
+            match reader.poll_read(cx, self.lines.buffer()) {
                 Poll::Ready(Ok(Found::Bytes(_))) => self.lines.pass_on(&self.sink),
                 Poll::Ready(Ok(Found::End) | Err(_)) => self.reader = None,
                 Poll::Pending => return,

@@ -106,7 +106,7 @@ pub(crate) async fn probe(
     let slot = crate::watchdog::Counter::default().enter(1)?;
     let target: Uri = path.parse().ok()?;
     let mut request = Request::new(Upload::whole(bytes::Bytes::new()));
-    *request.uri_mut() = service.upstream.target(&target).parse().ok()?;
+    *request.uri_mut() = service.upstream.target(&target);
     let host = HeaderValue::try_from(service.upstream.host()).ok()?;
     request.headers_mut().insert(HOST, host);
     let progress = Rc::default();
@@ -131,12 +131,7 @@ fn translate(service: &Service, head: &Parts, upload: Upload) -> (Request<Upload
     let mut request = Request::new(upload);
     *request.method_mut() = head.method.clone();
     *request.version_mut() = Version::HTTP_11;
-    // What has been a request target before is one again.
-    *request.uri_mut() = service
-        .upstream
-        .target(&head.uri)
-        .parse()
-        .unwrap_or_default();
+    *request.uri_mut() = service.upstream.target(&head.uri);
     *request.headers_mut() = head.headers.clone();
     let headers = request.headers_mut();
     let is_upgrade = hops::towards_function(headers);
@@ -144,8 +139,10 @@ fn translate(service: &Service, head: &Parts, upload: Upload) -> (Request<Upload
         headers.remove(hyper::header::TRANSFER_ENCODING);
         headers.insert(hyper::header::CONTENT_LENGTH, HeaderValue::from(length));
     }
-    if let Ok(host) = HeaderValue::try_from(service.upstream.host()) {
-        headers.entry(HOST).or_insert(host);
+    if !headers.contains_key(HOST)
+        && let Ok(host) = HeaderValue::try_from(service.upstream.host())
+    {
+        headers.insert(HOST, host);
     }
     (request, is_upgrade)
 }

@@ -15,8 +15,8 @@ use tokio::time::Sleep;
 
 use crate::activity::Activity;
 
-/// One read from a socket.
-pub(crate) const READ_SIZE: usize = 64 * 1024;
+/// The most that one read from a socket takes; less than 64 KiB, because hyper doubles a buffer that a read has filled.
+pub(crate) const READ_SIZE: usize = 60 * 1024;
 
 /// One side's connection.
 #[derive(Debug)]
@@ -91,9 +91,12 @@ impl hyper::rt::Read for Socket {
         cx: &mut Context<'_>,
         mut out: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let mut scratch = SCRATCH.take();
-        scratch.resize(READ_SIZE, 0);
         let some = out.remaining().min(READ_SIZE);
+        let mut scratch = SCRATCH.take();
+        // hyper asks for more only on connections that bring large bodies.
+        if scratch.len() < some {
+            scratch.resize(some, 0);
+        }
         let mut buffer = ReadBuf::new(&mut scratch[..some]);
         let outcome = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
         let filled = buffer.filled();

@@ -54,8 +54,8 @@ use crate::strings::Strings;
 /// The descriptor on which a command finds the note on its request.
 const NOTE: RawFd = 3;
 
-/// Room for the child's few calls before `execve`; only the touched pages of it exist.
-const STACK_SIZE: usize = 32 * 1024;
+/// Room for the child's few calls before `execve`.
+const STACK_SIZE: usize = 16 * 1024;
 
 /// How often an exit is looked for where the kernel has no process descriptors (before 5.3).
 const POLL_INTERVAL: Duration = Duration::from_millis(5);

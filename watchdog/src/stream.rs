@@ -24,6 +24,9 @@ pub(crate) struct Stream {
     exit: Option<Exit>,
     /// Why the body is to be broken, as soon as what was passed on before has been written.
     failure: Option<String>,
+    /// Set after a large chunk: hyper would gather a megabyte of them before it writes. One by one they stay in the
+    /// processor's cache, and their memory is used again.
+    is_to_be_written: bool,
 }
 
 impl Stream {
@@ -34,6 +37,7 @@ impl Stream {
             written: 0,
             exit: None,
             failure: None,
+            is_to_be_written: false,
         }
     }
 
@@ -56,6 +60,10 @@ impl Stream {
         let Some(run) = &mut self.run else {
             return Poll::Ready(None);
         };
+        if std::mem::take(&mut self.is_to_be_written) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if self.exit.is_none() {
             match run.poll(cx, CHUNK) {
                 Poll::Ready(Ok(Progress::Over(exit))) => self.exit = Some(exit),
@@ -65,8 +73,9 @@ impl Stream {
         }
         let output = run.take_output();
         self.written += output.len();
+        self.is_to_be_written = output.len() >= CHUNK;
         match self.exit {
-            _ if !output.is_empty() => Poll::Ready(Some(Ok(Frame::data(Bytes::from(output))))),
+            _ if !output.is_empty() => Poll::Ready(Some(Ok(Frame::data(output)))),
             Some(Exit::Status(0)) => Poll::Ready(self.succeed()),
             Some(exit) => self.fail(cx, exit.to_string()),
             None => Poll::Pending,

@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
-use hyper::{Request, Response};
+use hyper::http::uri::PathAndQuery;
+use hyper::{Request, Response, Uri};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
@@ -74,11 +75,14 @@ impl Upstream {
     }
 
     /// The request target of a call; the client's own bytes.
-    pub(crate) fn target(&self, uri: &hyper::Uri) -> String {
-        let asked = uri
-            .path_and_query()
-            .map_or("/", hyper::http::uri::PathAndQuery::as_str);
-        format!("{}{asked}", self.prefix)
+    pub(crate) fn target(&self, uri: &Uri) -> Uri {
+        match uri.path_and_query() {
+            Some(asked) if self.prefix.is_empty() => Uri::from(asked.clone()),
+            // What has been a request target before is one again.
+            asked => format!("{}{}", self.prefix, asked.map_or("/", PathAndQuery::as_str))
+                .parse()
+                .unwrap_or_default(),
+        }
     }
 
     /// What a request without `Host` gets.

@@ -7,7 +7,7 @@ use std::io::{BufReader, Write};
 use std::time::{Duration, Instant};
 
 use support::client::{Request, receive};
-use support::{bare, function, script};
+use support::{bare, eventually, function, script};
 
 #[test]
 fn the_body_goes_in_and_the_output_comes_back() {
@@ -345,4 +345,18 @@ fn connections_are_used_again() {
         stream.write_all(&Request::post("/", body).bytes()).unwrap();
         assert_eq!(receive(&mut BufReader::new(&mut stream)).text(), body);
     }
+}
+
+#[test]
+fn orphans_of_a_run_that_goes_on_are_reaped_even_after_a_rest() {
+    let watchdog = script("(sleep 0.1 &) ; read -r line").start();
+    // Long enough for the first look, after which nobody is expected.
+    std::thread::sleep(Duration::from_millis(200));
+    let mut connection = watchdog.connect();
+    let head = "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\n";
+    connection.write_all(head.as_bytes()).unwrap();
+    eventually("the orphan is there", || watchdog.children().len() == 2);
+    eventually("the orphan is reaped while its run goes on", || {
+        watchdog.children().len() == 1
+    });
 }

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Connection;
+use crate::connection::Connection;
 
 /// How long a connection may lie idle. Shorter than any watchdog's own limit (of-watchdog's `read_timeout` is seldom
 /// below five seconds), so that a request is rarely written to a connection that the other side is closing.
@@ -15,6 +15,13 @@ const MAX: usize = 512;
 struct Idle {
     connection: Connection,
     since: Instant,
+}
+
+fn push(stack: &mut Vec<Idle>, connection: Connection) {
+    stack.push(Idle {
+        connection,
+        since: Instant::now(),
+    });
 }
 
 /// One stack per worker: a connection is driven by the runtime that opened it, and no worker waits for another.
@@ -31,6 +38,9 @@ impl IdleConnections {
         let mut stack = self.stack(worker);
         while let Some(Idle { connection, since }) = stack.pop() {
             if connection.is_ready() && since.elapsed() < LIMIT {
+                if let Some(shared) = connection.shared() {
+                    push(&mut stack, shared);
+                }
                 return Some(connection);
             }
         }
@@ -45,11 +55,10 @@ impl IdleConnections {
         wanted: impl FnOnce() -> bool,
     ) {
         let mut stack = self.stack(worker);
-        if wanted() && stack.len() < MAX {
-            stack.push(Idle {
-                connection,
-                since: Instant::now(),
-            });
+        // Of those that calls share, one is enough.
+        let is_needed = connection.shared().is_none() || stack.is_empty();
+        if is_needed && stack.len() < MAX && wanted() {
+            push(&mut stack, connection);
         }
     }
 

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
+use crate::connection::Connection;
 use crate::duration;
-use crate::endpoint::{Connection, Lease};
+use crate::endpoint::Lease;
 use crate::metrics::Call;
 use crate::reply::BodyError;
 

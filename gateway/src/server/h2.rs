@@ -28,6 +28,8 @@ const MOST_STREAMS: u32 = 256;
 const MOST_TAKEN_BACK: usize = 64;
 /// What of an answer waits for a client's window, for each of its calls.
 const SEND_BUFFER: usize = 64 * 1024;
+/// How long a client may take to say that it has understood the end, once it has no call left.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How long a client that is silent may take to answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -67,6 +69,11 @@ where
                 if calls.none_since(seen) {
                     connection.as_mut().graceful_shutdown();
                     next = Phase::Over;
+                }
+            }
+            () = sleep(FAREWELL), if next == Phase::Over => {
+                if calls.none_since(seen) {
+                    return Ok(());
                 }
             }
         }

@@ -3,12 +3,17 @@
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
@@ -165,6 +170,123 @@ fn a_draining_gateway_finishes_the_calls_of_a_connection_and_takes_no_more() {
         assert_eq!((status, text.as_str()), (200, "ok"));
     });
     assert_eq!(gateway.ended(), Some(0));
+}
+
+/// A function that speaks HTTP/2 alone, as gRPC servers do: each message comes back at once, and a status after the last.
+fn grpc_server(connections: Arc<AtomicUsize>) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::SeqCst);
+                let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                let served = http.serve_connection(TokioIo::new(stream), service_fn(say));
+                // One that does not speak HTTP/2, such as a probe's, ends at once.
+                tokio::spawn(async { served.await.unwrap_or_default() });
+            }
+        });
+    });
+    address
+}
+
+async fn say(
+    request: Request<hyper::body::Incoming>,
+) -> Result<Response<impl hyper::body::Body<Data = Bytes, Error = hyper::Error>>, hyper::Error> {
+    let head = format!(
+        "{} {} {} te={:?} ",
+        request.method(),
+        request.uri(),
+        request.headers().contains_key("host"),
+        request.headers().get("te")
+    );
+    let first = futures_util::stream::iter([Ok(Frame::data(Bytes::from(head)))]);
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", "0".parse().unwrap());
+    let last = futures_util::stream::iter([Ok(Frame::trailers(trailers))]);
+    let echoed = http_body_util::BodyStream::new(request.into_body());
+    Ok(Response::new(StreamBody::new(
+        first.chain(echoed).chain(last),
+    )))
+}
+
+#[test]
+fn grpc_passes_with_its_stream_both_ways_and_its_trailers() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let server = grpc_server(connections.clone());
+    let gateway = Gateway::with(
+        &format!(
+            "  grpc:\n    annotations:\n      skep.upstream: http://{server}\n    labels:\n      skep.protocol: h2c"
+        ),
+        &["--workers", "1"],
+    );
+    let address = gateway.address;
+    run(async {
+        let mut connection = connect(address).await;
+        let (mut messages, body) = Channel::<Bytes>::new(1);
+        let request = Request::post("http://shop.example/function/grpc/pkg.Service/Say?x=1")
+            .header("te", "trailers")
+            .header("content-type", "application/grpc")
+            .body(body)
+            .unwrap();
+        let response = connection.send_request(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let mut answer = response.into_body();
+        let mut seen = String::new();
+        // Each message is back before the next one is sent.
+        for n in 0..5 {
+            messages
+                .send_data(format!("message {n};").into())
+                .await
+                .unwrap();
+            while !seen.contains(&format!("message {n};")) {
+                let frame = answer.frame().await.unwrap().unwrap();
+                seen.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+            }
+        }
+        drop(messages);
+        let end = answer.frame().await.unwrap().unwrap();
+        assert_eq!(end.trailers_ref().unwrap()["grpc-status"], "0");
+        assert!(
+            seen.starts_with(
+                "POST http://shop.example/pkg.Service/Say?x=1 false te=Some(\"trailers\")"
+            ),
+            "{seen}"
+        );
+        // Calls share one connection.
+        let more = (0..20).map(|n| {
+            let mut connection = connection.clone();
+            tokio::spawn(async move {
+                let (mut messages, body) = Channel::<Bytes>::new(1);
+                messages
+                    .send_data(format!("call {n}").into())
+                    .await
+                    .unwrap();
+                drop(messages);
+                let request = Request::post("http://t/function/grpc").body(body).unwrap();
+                let response = connection.send_request(request).await.unwrap();
+                whole(response).await
+            })
+        });
+        for (n, call) in more.collect::<Vec<_>>().into_iter().enumerate() {
+            let (status, text, trailers) = call.await.unwrap();
+            assert!(
+                status == 200 && text.ends_with(&format!("call {n}")),
+                "{text}"
+            );
+            assert_eq!(trailers.unwrap()["grpc-status"], "0");
+        }
+    });
+    // One for the first contact, one for the calls.
+    assert_eq!(connections.load(Ordering::SeqCst), 2);
+    let plain = post(address, "/function/grpc", "over HTTP/1");
+    assert!(plain.status == 200 && plain.text().ends_with("over HTTP/1"));
 }
 
 /// A frame: its type, flags and stream, and what is in it.

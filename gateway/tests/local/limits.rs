@@ -147,7 +147,11 @@ fn held() -> (Upstream, impl Fn()) {
 fn calls_past_a_functions_limit_wait_and_past_its_queue_they_are_429() {
     let (upstream, let_one_go) = held();
     let entry = upstream.entry("narrow", "    labels:\n      skep.max-in-flight: 2");
-    let gateway = Gateway::of(&(entry + "  cat:\n    fprocess: cat"));
+    // Whoever waits does so for longer than it takes to see it.
+    let gateway = Gateway::with(
+        &(entry + "  cat:\n    fprocess: cat"),
+        &["--patience", "60s"],
+    );
     std::thread::scope(|scope| {
         let calls = scope.spawn(|| statuses(&gateway, "/function/narrow", 7));
         let refused = "gateway_function_invocation_total{code=\"429\",function_name=\"narrow\"}";

@@ -24,6 +24,7 @@ mod processes;
 mod restarts;
 mod retries;
 mod samples;
+mod smuggling;
 mod soak;
 mod structure;
 mod upgrades;
