@@ -52,6 +52,8 @@ fn a_property_based_tester_finds_every_answer_as_described() {
     let tester = std::env::var("SCHEMATHESIS").unwrap_or_else(|_| "schemathesis".to_owned());
     let checks = "status_code_conformance,content_type_conformance,response_schema_conformance,unsupported_method";
     let output = std::process::Command::new(tester)
+        // It keeps notes where it runs.
+        .current_dir(&gateway.folder.0)
         .args([
             "run",
             &format!("http://{}/system/openapi.json", gateway.address),
