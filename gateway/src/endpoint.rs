@@ -88,6 +88,12 @@ impl Endpoint {
         &self.address
     }
 
+    /// The name of its function.
+    #[must_use]
+    pub fn function(&self) -> &str {
+        self.metrics.label()
+    }
+
     /// Where it is in its life.
     #[must_use]
     pub fn state(&self) -> State {

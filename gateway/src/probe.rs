@@ -100,7 +100,10 @@ async fn doubt(endpoint: &Endpoint, table: &Table, connect_timeout: Duration) {
         ConnectError::Refused(..) => Fault::Refused,
         ConnectError::Silent(..) => Fault::Silent,
     };
-    if endpoint.meet(Event::Failed(fault), error) {
+    // Others may have gone meanwhile; if all are silent, it may be the gateway that is cut off, and one has to be tried.
+    let function = table.find(endpoint.function());
+    let has_others = function.is_some_and(|function| function.available() > 1);
+    if has_others && endpoint.meet(Event::Failed(fault), error) {
         table.touch();
         watch(endpoint, table, connect_timeout).await;
     }

@@ -20,7 +20,7 @@ use crate::watchdog::Watchdog;
 /// How long a draining watchdog still listens on idle connections: a call that is on its way gets a clear "not
 /// accepted" and not a reset, which its sender could not tell from a call that has run. Long enough for a sender on a busy
 /// machine to have heard it once.
-const LINGER: Duration = Duration::from_millis(250);
+const LINGER: Duration = Duration::from_millis(400);
 
 /// The most that a request's head may take, as in the original.
 const LARGEST_HEAD: usize = 1024 * 1024;
