@@ -22,7 +22,7 @@ FILE ?= sample-functions/stack.yml
 .DEFAULT_GOAL := help
 # Cargo uses all processors already.
 .NOTPARALLEL:
-.PHONY: help run check test test-setup prepare lint build skep fwatchdog fwatchdog-musl samples samples-local images up down bench soak size clean
+.PHONY: help run check api-check test test-setup prepare lint build skep fwatchdog fwatchdog-musl samples samples-local images up down bench soak size clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^## /{print ""; sub(/^## /, ""); print} /^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' Makefile
@@ -46,6 +46,9 @@ lint: ## formatting, clippy, documentation, shell scripts, forbidden words
 	$(call each_sample,cargo clippy --locked $$crate --all-targets -- -D warnings)
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	.ci/lint-files
+
+api-check: ## asks a running gateway everything that docs/openapi.json allows (schemathesis, from PyPI, into target/)
+	.ci/api-check
 
 ## Programs and images
 

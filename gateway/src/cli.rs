@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod command;
+mod deploy;
 mod doctor;
 mod gateway;
 mod table;

@@ -102,7 +102,10 @@ impl Fields {
         let mut texts = Vec::with_capacity(list.len());
         for (number, value) in list.into_iter().enumerate() {
             match value {
-                Value::String(text) if !text.is_empty() => texts.push(text),
+                Value::String(text) if text.is_empty() => {
+                    self.mistake(&format!("{field}[{number}]"), "is empty");
+                }
+                Value::String(text) => texts.push(text),
                 other => drop(self.not_a::<()>(&format!("{field}[{number}]"), "a text", &other)),
             }
         }

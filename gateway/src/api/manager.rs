@@ -20,6 +20,8 @@ use crate::reply::{self, Body, CALL_ID, Failure};
 use crate::router::Operation;
 use crate::table::Snapshot;
 
+/// This API in OpenAPI's words, as it stands in docs/.
+const OPENAPI: &str = include_str!("../../../docs/openapi.json");
 /// The most that a request's body may hold.
 const MAX_BODY: usize = 1 << 20;
 /// The same for a secret: the largest one is sent twice, as text with escapes and in base64.
@@ -161,6 +163,11 @@ impl Manager {
             }
             Operation::ListNamespaces => Ok(reply::json(StatusCode::OK, &[&*self.pages.namespace])),
             Operation::DescribeNamespace(name) => self.namespace(&name),
+            Operation::OpenApi => Ok(reply::typed(
+                StatusCode::OK,
+                HeaderValue::from_static("application/json"),
+                OPENAPI,
+            )),
             Operation::Alert => self.alert(fields(request, MAX_BODY).await?, caller).await,
             Operation::ListReplicas(name) => self.replicas(&name).await,
             Operation::EndReplicas(name) => self.end_replicas(&name, caller).await,

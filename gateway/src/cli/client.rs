@@ -1,28 +1,23 @@
 //! The client commands carried out: ask the gateway, and show its answer as a table, a sentence or JSON.
 
 use std::io::{IsTerminal, Read, Write};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::BodyExt;
+use hyper::Method;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::command::{At, Client, Deploy, Invoke, Logs, Secret};
-use super::doctor;
+use super::command::{At, Client, Invoke, Logs, Secret};
 use super::gateway::Gateway;
 use super::table::table;
+use super::{deploy, doctor};
 use crate::config::Config;
-use crate::discovery::local::stack;
 use crate::duration;
-use crate::function::Spec;
 
-/// How long a deployment is waited for.
-const READY_PATIENCE: Duration = Duration::from_secs(120);
-const READY_PAUSE: Duration = Duration::from_millis(250);
 /// The most that is read from stdin for a secret.
 const MAX_SECRET: u64 = 1 << 20;
 
@@ -39,7 +34,7 @@ pub fn run(command: Client, config: &Config) -> Result<(), String> {
         match command {
             Client::Ls { at } => ls(&at).await,
             Client::Describe { name, at } => describe(&name, &at).await,
-            Client::Deploy(asked) => deploy(&asked).await,
+            Client::Deploy(asked) => deploy::deploy(&asked).await,
             Client::Rm { names, at } => rm(&names, &at).await,
             Client::Scale { name, replicas, at } => scale(&name, replicas, &at).await,
             Client::Invoke(asked) => invoke(&asked).await,
@@ -50,7 +45,7 @@ pub fn run(command: Client, config: &Config) -> Result<(), String> {
     })
 }
 
-fn gateway(at: &At) -> Result<Gateway, String> {
+pub(super) fn gateway(at: &At) -> Result<Gateway, String> {
     Gateway::find(at.gateway.as_deref(), |name| std::env::var(name).ok())
 }
 
@@ -59,13 +54,13 @@ pub(super) fn tell(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-async fn get(gateway: &Gateway, path: &str) -> Result<Value, String> {
+pub(super) async fn get(gateway: &Gateway, path: &str) -> Result<Value, String> {
     let bytes = gateway.manage(Method::GET, path, None).await?;
     serde_json::from_slice(&bytes)
         .map_err(|error| format!("the answer to {path} is no JSON: {error}"))
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "0".to_owned(),
         Value::String(text) => text.clone(),
@@ -141,114 +136,6 @@ async fn describe(name: &str, at: &At) -> Result<(), String> {
     }
     tell(&table(["FIELD", "VALUE"], &rows));
     Ok(())
-}
-
-async fn deploy(asked: &Deploy) -> Result<(), String> {
-    let gateway = gateway(&asked.at)?;
-    let deployments = match &asked.file {
-        Some(file) => {
-            let specs = stack::specs(file, |name| std::env::var(name).ok())
-                .map_err(|mistakes| mistakes.join("\nskep: "))?;
-            let is_asked = |name: &str| asked.name.as_deref().is_none_or(|only| only == name);
-            let all = specs.iter().filter(|(name, _)| is_asked(name.as_str()));
-            all.map(|(name, spec)| deployment(name.as_str(), spec))
-                .collect()
-        }
-        None => vec![deployment(
-            asked.name.as_deref().unwrap_or_default(),
-            &spec(asked)?,
-        )],
-    };
-    if deployments.is_empty() {
-        return Err(format!(
-            "there is no such function in {}",
-            asked.file.as_deref().unwrap_or("".as_ref()).display()
-        ));
-    }
-    for deployment in &deployments {
-        put_or_post(&gateway, deployment).await?;
-    }
-    for deployment in deployments.iter().filter(|_| !asked.no_wait) {
-        ready(&gateway, &text(&deployment["service"])).await?;
-    }
-    Ok(())
-}
-
-fn spec(asked: &Deploy) -> Result<Spec, String> {
-    let pairs = |pairs: &[String], flag: &str| {
-        let pair = |pair: &String| match pair.split_once('=') {
-            Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-            None => Err(format!("--{flag} {pair}: write NAME=VALUE")),
-        };
-        pairs.iter().map(pair).collect::<Result<_, _>>()
-    };
-    let mut spec = Spec {
-        image: asked.image.clone().unwrap_or_default(),
-        env_process: asked.fprocess.clone(),
-        env_vars: pairs(&asked.env, "env")?,
-        labels: pairs(&asked.label, "label")?,
-        constraints: asked.constraint.clone(),
-        secrets: asked.secret.clone(),
-        read_only: asked.read_only,
-        ..Spec::default()
-    };
-    spec.limits.memory.clone_from(&asked.memory);
-    spec.limits.cpu.clone_from(&asked.cpu);
-    Ok(spec)
-}
-
-fn deployment(name: &str, spec: &Spec) -> Value {
-    let resources = |of: &crate::function::Resources| json!({ "memory": of.memory, "cpu": of.cpu });
-    json!({
-        "service": name, "image": spec.image, "envProcess": spec.env_process, "envVars": spec.env_vars,
-        "constraints": spec.constraints, "secrets": spec.secrets, "labels": spec.labels, "annotations": spec.annotations,
-        "limits": resources(&spec.limits), "requests": resources(&spec.requests), "readOnlyRootFilesystem": spec.read_only,
-    })
-}
-
-/// Changes a function, or makes it if there is none.
-async fn put_or_post(gateway: &Gateway, deployment: &Value) -> Result<(), String> {
-    let path = "/system/functions";
-    let changed = gateway.ask(Method::PUT, path, Some(deployment)).await?;
-    let (done, said) = match changed.status {
-        StatusCode::NOT_FOUND => (
-            "made",
-            gateway.manage(Method::POST, path, Some(deployment)).await?,
-        ),
-        _ => ("changed", changed.success()?),
-    };
-    let name = text(&deployment["service"]);
-    tell(&format!(
-        "{name} is {done}: {}/function/{name}\n",
-        gateway.address()
-    ));
-    eprint!("{}", String::from_utf8_lossy(&said));
-    Ok(())
-}
-
-/// Waits until a replica takes calls; says on stderr what is waited for.
-async fn ready(gateway: &Gateway, name: &str) -> Result<(), String> {
-    let began = Instant::now();
-    let mut told = String::new();
-    loop {
-        let function = get(gateway, &format!("/system/function/{name}")).await?;
-        let number = |field: &str| function[field].as_u64().unwrap_or(0);
-        let (available, wanted) = (number("availableReplicas"), number("replicas"));
-        if available > 0 || wanted == 0 {
-            return Ok(());
-        }
-        let now = format!("{name}: {available} of {wanted} replicas take calls\n");
-        if now != told {
-            eprint!("{now}");
-            told = now;
-        }
-        if began.elapsed() > READY_PATIENCE {
-            return Err(format!(
-                "{name} takes no calls after {READY_PATIENCE:?}: skep logs {name}, docker service ps --no-trunc {name}"
-            ));
-        }
-        tokio::time::sleep(READY_PAUSE).await;
-    }
 }
 
 async fn rm(names: &[String], at: &At) -> Result<(), String> {

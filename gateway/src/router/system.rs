@@ -42,6 +42,8 @@ pub enum Operation {
     DescribeNamespace(String),
     /// Prometheus found something.
     Alert,
+    /// This API, described.
+    OpenApi,
     /// Provider and version.
     Info,
 }
@@ -80,6 +82,7 @@ const NAMESPACES: Choices = (&[(Method::GET, |_| Operation::ListNamespaces)], "G
 const NAMESPACE: Choices = (&[(Method::GET, Operation::DescribeNamespace)], "GET, HEAD");
 const LOGS: Choices = (&[(Method::GET, |_| Operation::Logs)], "GET, HEAD");
 const INFO: Choices = (&[(Method::GET, |_| Operation::Info)], "GET, HEAD");
+const OPENAPI: Choices = (&[(Method::GET, |_| Operation::OpenApi)], "GET, HEAD");
 const ALERT: Choices = (&[(Method::POST, |_| Operation::Alert)], "POST");
 
 /// The operation of a path below `/system/`.
@@ -101,6 +104,7 @@ pub(super) fn operation(
         ["namespaces"] => (NAMESPACES, Ok(String::new())),
         ["logs"] => (LOGS, Ok(String::new())),
         ["info"] => (INFO, Ok(String::new())),
+        ["openapi.json"] => (OPENAPI, Ok(String::new())),
         ["alert"] => (ALERT, Ok(String::new())),
         ["function", name] => (DESCRIBE, named(name)),
         ["scale-function", name] => (SCALE, named(name)),

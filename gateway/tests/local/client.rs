@@ -1,44 +1,11 @@
 //! The client commands against a running gateway: tables for people, JSON for programs, clear words when something is wrong.
 
-use std::io::Write;
-use std::process::{Output, Stdio};
-
 use crate::support::eventually;
-use crate::support::gateway::{Folder, Gateway, skep};
-
-/// Runs a client command of `skep` against a gateway.
-fn ask(gateway: &Gateway, args: &[&str], stdin: &str) -> Output {
-    let mut child = skep()
-        .args(args)
-        .env("skep_gateway", format!("http://{}", gateway.address))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(stdin.as_bytes())
-        .unwrap();
-    child.wait_with_output().unwrap()
-}
-
-/// What a command printed; it must have worked.
-fn told(gateway: &Gateway, args: &[&str], stdin: &str) -> String {
-    let output = ask(gateway, args, stdin);
-    assert!(
-        output.status.success(),
-        "{args:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
+use crate::support::gateway::{Folder, Gateway, ask, skep, told};
 
 /// What a command complained of; it must have failed.
 fn complaint(gateway: &Gateway, args: &[&str]) -> String {
-    let output = ask(gateway, args, "x");
+    let output = ask(gateway.address, args, "x");
     assert_eq!(
         output.status.code(),
         Some(1),
@@ -53,9 +20,11 @@ fn two() -> Gateway {
         "  cat:\n    fprocess: cat\n    image: my/cat\n    environment:\n      A: b\n  say:\n    fprocess: tee /dev/stderr\n    environment:\n      combine_output: false",
     );
     eventually("both answer", || {
-        ["cat", "say"]
-            .iter()
-            .all(|name| ask(&gateway, &["invoke", name], "x").status.success())
+        ["cat", "say"].iter().all(|name| {
+            ask(gateway.address, &["invoke", name], "x")
+                .status
+                .success()
+        })
     });
     gateway
 }
@@ -63,15 +32,15 @@ fn two() -> Gateway {
 #[test]
 fn functions_are_listed_described_called_and_scaled() {
     let gateway = two();
-    let list = told(&gateway, &["ls"], "");
+    let list = told(gateway.address, &["ls"], "");
     assert!(
         list.starts_with("NAME  READY  CALLS  IMAGE\ncat   1/1"),
         "{list}"
     );
     let json: serde_json::Value =
-        serde_json::from_str(&told(&gateway, &["ls", "--json"], "")).unwrap();
+        serde_json::from_str(&told(gateway.address, &["ls", "--json"], "")).unwrap();
     assert_eq!(json.as_array().unwrap().len(), 2);
-    let described = told(&gateway, &["describe", "cat"], "");
+    let described = told(gateway.address, &["describe", "cat"], "");
     for part in [
         &format!("http://{}/function/cat", gateway.address),
         "my/cat",
@@ -82,23 +51,23 @@ fn functions_are_listed_described_called_and_scaled() {
     }
 
     assert_eq!(
-        told(&gateway, &["invoke", "cat"], "from stdin"),
+        told(gateway.address, &["invoke", "cat"], "from stdin"),
         "from stdin"
     );
     assert_eq!(
         told(
-            &gateway,
+            gateway.address,
             &["invoke", "cat/path?q=1", "-d", "data", "-H", "X-A: b"],
             ""
         ),
         "data"
     );
     assert_eq!(
-        told(&gateway, &["scale", "cat", "2"], ""),
+        told(gateway.address, &["scale", "cat", "2"], ""),
         "cat is given 2 replicas\n"
     );
     eventually("two take calls", || {
-        told(&gateway, &["ls"], "").contains("2/2")
+        told(gateway.address, &["ls"], "").contains("2/2")
     });
     let nowhere = complaint(&gateway, &["invoke", "nobody"]);
     assert!(nowhere.contains("404"), "{nowhere}");
@@ -109,14 +78,18 @@ fn functions_are_listed_described_called_and_scaled() {
 #[test]
 fn logs_are_shown_as_lines_or_as_json() {
     let gateway = two();
-    told(&gateway, &["invoke", "say", "-d", "remarkable"], "");
+    told(gateway.address, &["invoke", "say", "-d", "remarkable"], "");
     eventually("they are there", || {
-        told(&gateway, &["logs", "say"], "").contains("remarkable")
+        told(gateway.address, &["logs", "say"], "").contains("remarkable")
     });
-    let line = told(&gateway, &["logs", "say", "--tail", "1", "--json"], "");
+    let line = told(
+        gateway.address,
+        &["logs", "say", "--tail", "1", "--json"],
+        "",
+    );
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(line["name"], "say");
-    assert!(told(&gateway, &["logs", "say", "--since", "1h"], "").contains("remarkable"));
+    assert!(told(gateway.address, &["logs", "say", "--since", "1h"], "").contains("remarkable"));
     assert!(complaint(&gateway, &["logs", "nobody"]).contains("404"));
     assert!(
         complaint(&gateway, &["logs", "say", "--since", "soon"])
@@ -135,13 +108,13 @@ fn what_local_functions_cannot_do_is_told_in_the_gateways_words() {
         let args: Vec<_> = args.iter().copied().filter(|arg| !arg.is_empty()).collect();
         assert!(complaint(&gateway, &args).contains("501"), "{args:?}");
     }
-    assert_eq!(told(&gateway, &["secret", "ls"], ""), "NAME\n");
+    assert_eq!(told(gateway.address, &["secret", "ls"], ""), "NAME\n");
 }
 
 #[test]
 fn the_doctor_finds_a_local_gateway_in_order_and_a_missing_one_not() {
     let gateway = two();
-    let findings = told(&gateway, &["doctor"], "");
+    let findings = told(gateway.address, &["doctor"], "");
     assert!(
         findings.lines().count() == 3 && findings.lines().all(|line| line.starts_with("ok")),
         "{findings}"
@@ -186,5 +159,5 @@ fn a_login_stands_in_the_address() {
         "{without}"
     );
     let address = format!("http://admin:s3cret@{}", gateway.address);
-    assert!(told(&gateway, &["ls", "--gateway", &address], "").contains("cat"));
+    assert!(told(gateway.address, &["ls", "--gateway", &address], "").contains("cat"));
 }

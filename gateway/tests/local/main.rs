@@ -19,6 +19,7 @@ mod login;
 mod lookup;
 mod management;
 mod metrics;
+mod openapi;
 mod processes;
 mod restarts;
 mod retries;

@@ -1,6 +1,6 @@
 //! A real `skep local` on a free port; dropping it ends it and all its functions.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -25,6 +25,32 @@ pub fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
         .envs(env.iter().copied())
         .output()
         .unwrap()
+}
+
+/// Runs a client command of the program against a gateway, with this on stdin.
+pub fn ask(gateway: SocketAddr, args: &[&str], stdin: &str) -> Output {
+    let mut child = skep()
+        .args(args)
+        .env("skep_gateway", format!("http://{gateway}"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that needs no input may have ended.
+    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+/// What such a command printed; it must have worked.
+pub fn told(gateway: SocketAddr, args: &[&str], stdin: &str) -> String {
+    let output = ask(gateway, args, stdin);
+    assert!(
+        output.status.success(),
+        "{args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// A folder that goes with its holder.

@@ -1,41 +1,10 @@
 //! The client commands on a Swarm: deploy, look, change a secret, remove.
 
-use std::io::Write;
-use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use crate::support::gateway::{Folder, skep};
+use crate::support::gateway::{Folder, ask, told};
 use crate::support::within;
 use crate::world::{Secret, World, own_name, try_docker};
-
-fn ask(world: &World, args: &[&str], stdin: &str) -> Output {
-    let gateway = format!("http://{}", world.gateway);
-    let mut child = skep()
-        .args(args)
-        .env("skep_gateway", gateway)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(stdin.as_bytes())
-        .unwrap();
-    child.wait_with_output().unwrap()
-}
-
-fn told(world: &World, args: &[&str], stdin: &str) -> String {
-    let output = ask(world, args, stdin);
-    assert!(
-        output.status.success(),
-        "{args:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
 
 #[test]
 fn a_function_is_deployed_called_looked_at_and_removed_with_nothing_but_skep() {
@@ -44,10 +13,10 @@ fn a_function_is_deployed_called_looked_at_and_removed_with_nothing_but_skep() {
     let (name, key) = (own_name("fn"), secret.0.clone());
     world.adopt(&name);
     assert_eq!(
-        told(&world, &["secret", "create", &key], "first"),
+        told(world.gateway, &["secret", "create", &key], "first"),
         format!("secret {key} is made\n")
     );
-    assert!(told(&world, &["secret", "ls"], "").contains(&key));
+    assert!(told(world.gateway, &["secret", "ls"], "").contains(&key));
     let fprocess = format!("cat /var/openfaas/secrets/{key}");
     let deploy = [
         "deploy",
@@ -63,16 +32,16 @@ fn a_function_is_deployed_called_looked_at_and_removed_with_nothing_but_skep() {
         "--memory",
         "40Mi",
     ];
-    let deployed = told(&world, &deploy, "");
+    let deployed = told(world.gateway, &deploy, "");
     assert!(deployed.contains("is made"), "{deployed}");
     assert_eq!(
-        told(&world, &["invoke", &name], ""),
+        told(world.gateway, &["invoke", &name], ""),
         "first",
         "deploy has waited until it can be called"
     );
     assert!(
         told(
-            &world,
+            world.gateway,
             &[
                 "deploy",
                 &name,
@@ -87,21 +56,21 @@ fn a_function_is_deployed_called_looked_at_and_removed_with_nothing_but_skep() {
         )
         .contains("is changed")
     );
-    told(&world, &["secret", "update", &key], "second");
+    told(world.gateway, &["secret", "update", &key], "second");
     within(Duration::from_secs(60), "the new value is seen", || {
-        told(&world, &["invoke", &name], "") == "second"
+        told(world.gateway, &["invoke", &name], "") == "second"
     });
-    assert!(told(&world, &["describe", &name], "").contains("endpoint"));
+    assert!(told(world.gateway, &["describe", &name], "").contains("endpoint"));
     within(Duration::from_secs(30), "its logs are shown", || {
-        told(&world, &["logs", &name], "").contains("Forking fprocess")
+        told(world.gateway, &["logs", &name], "").contains("Forking fprocess")
     });
     assert_eq!(
-        told(&world, &["rm", &name], ""),
+        told(world.gateway, &["rm", &name], ""),
         format!("{name} is removed\n")
     );
     assert!(!try_docker(&["service", "inspect", &name]).status.success());
     assert_eq!(
-        told(&world, &["secret", "rm", &key], ""),
+        told(world.gateway, &["secret", "rm", &key], ""),
         format!("secret {key} is removed\n")
     );
 }
@@ -118,16 +87,20 @@ fn a_stack_file_is_deployed_and_what_is_wrong_with_it_is_told() {
         )
     };
     let good = folder.write("stack.yml", &functions("skep/catservice"));
-    let deployed = told(&world, &["deploy", "-f", good.to_str().unwrap(), &one], "");
+    let deployed = told(
+        world.gateway,
+        &["deploy", "-f", good.to_str().unwrap(), &one],
+        "",
+    );
     assert!(
         deployed.contains(&one) && !deployed.contains(&other),
         "{deployed}"
     );
-    told(&world, &["deploy", "-f", good.to_str().unwrap()], "");
-    let list = told(&world, &["ls"], "");
+    told(world.gateway, &["deploy", "-f", good.to_str().unwrap()], "");
+    let list = told(world.gateway, &["ls"], "");
     assert!(list.contains(&one) && list.contains(&other), "{list}");
     let bad = folder.write("bad.yml", &functions("a b"));
-    let output = ask(&world, &["deploy", "-f", bad.to_str().unwrap()], "");
+    let output = ask(world.gateway, &["deploy", "-f", bad.to_str().unwrap()], "");
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
         output.status.code() == Some(1) && complaint.contains("400: image:"),
@@ -138,7 +111,7 @@ fn a_stack_file_is_deployed_and_what_is_wrong_with_it_is_told() {
 #[test]
 fn the_doctor_finds_a_swarm_in_order() {
     let Some(world) = World::new() else { return };
-    let findings = told(&world, &["doctor", "--network", &world.network], "");
+    let findings = told(world.gateway, &["doctor", "--network", &world.network], "");
     for part in [
         "ok   gateway",
         "ok   readiness",
@@ -149,7 +122,7 @@ fn the_doctor_finds_a_swarm_in_order() {
         assert!(findings.contains(part), "{part} in {findings}");
     }
     let output = ask(
-        &world,
+        world.gateway,
         &["doctor", "--network", "nosuchnetwork", "--json"],
         "",
     );
