@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::support::client::get;
+use crate::support::client::{get, read, send};
 use crate::support::steady::{Load, Steady, Tally};
 use crate::support::within;
 use crate::world::{World, docker, own_name, try_docker};
@@ -288,8 +288,14 @@ fn a_call_of_thirty_five_seconds_ends_well_on_a_task_that_is_replaced_meanwhile(
     ];
     let sleep = world.service("skep/sleep", &options);
     wait_for(&world, &sleep, 1);
-    let (gateway, path) = (world.gateway, format!("/function/{sleep}?35"));
-    let call = std::thread::spawn(move || get(gateway, &path));
+    let gateway = world.gateway;
+    let request =
+        format!("GET /function/{sleep}?35 HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+    let stream = send(gateway, request.as_bytes());
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    let call = std::thread::spawn(move || read(stream, false));
     let runs = format!("skep_in_flight{{function_name=\"{sleep}\"}} 1");
     within(Duration::from_secs(10), "the call runs", || {
         get(gateway, "/metrics").text().contains(&runs)
