@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hyper::client::conn::http1::Builder;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustix::io::Errno;
@@ -15,6 +14,7 @@ use tokio::net::TcpStream;
 use crate::connection::Connection;
 use crate::duration;
 use crate::function::Protocol;
+use crate::http1::Http1;
 
 /// How long the other side's host may leave what was sent unacknowledged before the connection counts as broken: a host
 /// that is gone without a word would keep its calls until their own limit.
@@ -48,32 +48,28 @@ impl fmt::Display for ConnectError {
     }
 }
 
-/// Connects within a limit. The connection is driven on the runtime that asks.
+/// Connects within a limit. A connection that calls share is driven on the runtime that asks.
 ///
 /// # Errors
 /// See [`ConnectError`].
 pub async fn connect(
-    http: &Builder,
     protocol: Protocol,
     to: SocketAddr,
     limit: Duration,
 ) -> Result<Connection, ConnectError> {
-    let io = TokioIo::new(reach(to, limit).await?);
-    let refused = |error: hyper::Error| ConnectError::Refused(to, error.to_string());
-    // The drivers' errors reach the calls through their responses.
+    let stream = reach(to, limit).await?;
     match protocol {
-        Protocol::Http1 => {
-            let (connection, driver) = http.handshake(io).await.map_err(refused)?;
-            tokio::spawn(async { driver.with_upgrades().await.unwrap_or_default() });
-            Ok(Connection::One(connection))
-        }
+        Protocol::Http1 => Ok(Connection::One(Box::new(Http1::new(stream)))),
         Protocol::H2c => {
             let mut http = http2::Builder::new(TokioExecutor::new());
             http.timer(TokioTimer::new())
                 .max_header_list_size(LARGEST_HEAD)
                 .keep_alive_interval(SILENCE)
                 .keep_alive_timeout(UNACKNOWLEDGED);
-            let (connection, driver) = http.handshake(io).await.map_err(refused)?;
+            let refused = |error: hyper::Error| ConnectError::Refused(to, error.to_string());
+            let handshake = http.handshake(TokioIo::new(stream)).await;
+            let (connection, driver) = handshake.map_err(refused)?;
+            // Its errors reach the calls through their responses.
             tokio::spawn(async { driver.await.unwrap_or_default() });
             Ok(Connection::Many(connection))
         }

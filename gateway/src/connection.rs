@@ -1,19 +1,46 @@
 //! One connection to an endpoint that can carry calls: one at a time over HTTP/1.1, many side by side over HTTP/2.
 
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::client::conn::{TrySendError, http2};
 use hyper::header::{CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE};
+use hyper::http::request::Parts;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use hyper::{Request, Response, Version};
+use tokio::time::{Instant, timeout_at};
 
-use crate::upload::Upload;
+use crate::http1::{Http1, Unanswered};
+use crate::reply::BodyError;
+use crate::upload::{self, Upload};
 
 /// A connection, ready to carry a request.
 pub enum Connection {
     /// Carries one call after the other.
-    One(http1::SendRequest<Upload>),
+    One(Box<Http1>),
     /// Carries calls side by side; this is one of its handles.
     Many(http2::SendRequest<Upload>),
+}
+
+/// An answer's body as it comes; it holds the connection that it comes on.
+pub enum Received {
+    /// Nobody else is on it.
+    One(Box<Http1>),
+    /// Others are.
+    Many(Incoming),
+}
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub enum SendError {
+    /// Nothing of it was sent: the cause.
+    Unsent(String),
+    /// The caller's body did not come to its end.
+    Caller(upload::Error),
+    /// It may have run: the cause.
+    Broken(String),
 }
 
 impl Connection {
@@ -21,17 +48,8 @@ impl Connection {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         match self {
-            Self::One(connection) => connection.is_ready(),
+            Self::One(connection) => connection.is_free(),
             Self::Many(connection) => connection.is_ready(),
-        }
-    }
-
-    /// Whether it can carry nothing any more.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        match self {
-            Self::One(connection) => connection.is_closed(),
-            Self::Many(connection) => connection.is_closed(),
         }
     }
 
@@ -44,31 +62,146 @@ impl Connection {
         }
     }
 
-    /// Sends a request and waits for the head of its answer.
+    /// Begins a request, which is sent while its answer is waited for.
+    #[must_use]
+    pub fn send(self, head: &Parts, body: Upload) -> Waiting {
+        match self {
+            Self::One(mut connection) => {
+                connection.begin(head, body);
+                Waiting::One(connection)
+            }
+            Self::Many(mut connection) => {
+                Waiting::Many(Box::pin(connection.try_send_request(in_h2(head, body))))
+            }
+        }
+    }
+}
+
+/// What becomes of a request sent over HTTP/2.
+type Coming =
+    Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> + Send>>;
+
+/// A request whose answer has not come yet.
+pub enum Waiting {
+    /// On a connection of its own.
+    One(Box<Http1>),
+    /// On one that calls share.
+    Many(Coming),
+}
+
+impl Waiting {
+    /// The head of the answer, or why there is none.
     ///
     /// # Errors
-    /// The request comes back if nothing of it was sent.
-    pub async fn send(
-        &mut self,
-        request: Request<Upload>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+    /// It has not come by then, and may still.
+    pub async fn answer_by(
+        self,
+        due: Instant,
+    ) -> Result<Result<Response<Received>, SendError>, Self> {
         match self {
-            Self::One(connection) => connection.try_send_request(request).await,
-            Self::Many(connection) => connection.try_send_request(in_h2(request)).await,
+            Self::One(mut connection) => match connection.answer_by(due).await {
+                None => Err(Self::One(connection)),
+                Some(Ok(answer)) => Ok(Ok(answer.map(|()| Received::One(connection)))),
+                Some(Err(error)) => Ok(Err(error.into())),
+            },
+            Self::Many(mut coming) => match timeout_at(due, &mut coming).await {
+                Err(_elapsed) => Err(Self::Many(coming)),
+                Ok(Ok(answer)) => Ok(Ok(answer.map(Received::Many))),
+                Ok(Err(mut error)) => Ok(Err(match error.take_message() {
+                    Some(_unsent) => SendError::Unsent(error.error().to_string()),
+                    None => unanswered(error.error()),
+                })),
+            },
+        }
+    }
+}
+
+impl From<Unanswered> for SendError {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            Unanswered::Unsent(error) => Self::Unsent(error.to_string()),
+            Unanswered::Caller(error) => Self::Caller(error),
+            Unanswered::Closed(None) => {
+                Self::Broken("it closed the connection before it answered".to_owned())
+            }
+            why => Self::Broken(why.to_string()),
+        }
+    }
+}
+
+/// What hyper says of a request that has no answer.
+fn unanswered(error: &hyper::Error) -> SendError {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    if error.is_user() {
+        // A body's own error is in there, as it was.
+        return match std::error::Error::source(error).and_then(|body| body.downcast_ref()) {
+            Some(upload::Overrun(most)) => SendError::Caller(Box::new(upload::Overrun(*most))),
+            None => SendError::Caller(text.into()),
+        };
+    }
+    SendError::Broken(format!(
+        "it closed the connection before it answered ({text})"
+    ))
+}
+
+impl Received {
+    /// The connection, once the body has ended, if another request can follow. One that calls share is kept elsewhere.
+    #[must_use]
+    pub fn into_connection(self) -> Option<Connection> {
+        match self {
+            Self::One(connection) if connection.is_free() => Some(Connection::One(connection)),
+            _ => None,
+        }
+    }
+}
+
+impl Body for Received {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::One(connection) => connection.poll_frame(cx).map_err(Into::into),
+            Self::Many(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::One(connection) => connection.is_end_stream(),
+            Self::Many(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::One(connection) => connection.size_hint(),
+            Self::Many(body) => body.size_hint(),
         }
     }
 }
 
 /// A request in the words of HTTP/2: the host stands in the target, and framing is the protocol's own.
-fn in_h2<B>(mut request: Request<B>) -> Request<B> {
+fn in_h2<B>(head: &Parts, body: B) -> Request<B> {
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method.clone();
     *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = head.headers.clone();
     let headers = request.headers_mut();
     for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
         headers.remove(name);
     }
     let host = headers.remove(HOST);
     let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    let path = request.uri().path_and_query().cloned();
+    let path = head.uri.path_and_query().cloned();
     let mut target = hyper::http::uri::Parts::default();
     target.scheme = Some(Scheme::HTTP);
     target.authority = Some(authority.unwrap_or_else(|| Authority::from_static("function")));
@@ -81,6 +214,8 @@ fn in_h2<B>(mut request: Request<B>) -> Request<B> {
 
 #[cfg(test)]
 mod tests {
+    use hyper::Method;
+
     use super::*;
 
     #[test]
@@ -90,10 +225,14 @@ mod tests {
             .header(TRANSFER_ENCODING, "chunked")
             .header("te", "trailers")
             .body(());
-        let request = in_h2(request.unwrap());
+        let request = in_h2(&request.unwrap().into_parts().0, ());
         assert_eq!(request.uri(), "http://shop.example:80/a%2Fb?c=d");
-        assert_eq!(request.headers().len(), 1);
-        let nameless = in_h2(Request::get("/").body(()).unwrap());
+        assert_eq!(
+            (request.method(), request.headers().len()),
+            (&Method::POST, 1)
+        );
+        let (nameless, ()) = Request::get("/").body(()).unwrap().into_parts();
+        let nameless = in_h2(&nameless, ());
         assert_eq!(nameless.uri(), "http://function/");
     }
 }

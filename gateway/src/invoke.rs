@@ -9,23 +9,21 @@ mod retry;
 pub mod suggest;
 mod tunnel;
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
 use hyper::header::HeaderValue;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode};
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
+use self::attempts::Limit;
 pub use self::error::InvokeError;
 use self::forward::Answer;
 use self::retry::Outgoing;
 use self::tunnel::Tunnel;
-use crate::connection::Connection;
+use crate::connection::Received;
 use crate::discovery::Freshness;
 use crate::drain::Drain;
 use crate::endpoint::Lease;
@@ -34,9 +32,6 @@ use crate::probe::Prober;
 use crate::reply::{self, Body, Failure};
 use crate::table::{Function, Table};
 use crate::turnstile::{Place, Turnstile};
-
-/// A call that has heard nothing for so long is reason to look whether the hosts of its function are still there.
-const SILENCE: Duration = Duration::from_millis(250);
 
 /// The limits of a call, where the function sets none of its own.
 #[derive(Clone, Copy, Debug)]
@@ -77,14 +72,12 @@ pub struct Invoker {
     shared: Shared,
     worker: usize,
     drain: Drain,
-    http: http1::Builder,
 }
 
 /// A call that an endpoint has answered: the response, and what the call holds until its body has ended.
 struct Taken {
-    response: Response<Incoming>,
+    response: Response<Received>,
     lease: Lease,
-    connection: Connection,
 }
 
 impl Invoker {
@@ -95,7 +88,6 @@ impl Invoker {
             shared,
             worker,
             drain,
-            http: http1::Builder::new(),
         }
     }
 
@@ -115,39 +107,29 @@ impl Invoker {
         let mut call = Call::begin(function.metrics.clone());
         match self.deliver(function, request, &mut call).await {
             Ok((taken, idle)) if taken.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                let Some(client) = upgrade else {
+                let (head, body) = taken.response.into_parts();
+                let (Some(client), Received::One(function)) = (upgrade, body) else {
                     call.answered(InvokeError::Unasked.status().as_u16());
                     return refuse(name, &InvokeError::Unasked, call_id);
                 };
-                call.answered(taken.response.status().as_u16());
+                call.answered(head.status.as_u16());
                 Tunnel {
                     lease: taken.lease,
                     call,
                     idle,
                     guest: self.drain.guest(),
                 }
-                .begin(client, taken.response)
+                .begin(client, *function, head)
             }
             Ok((taken, idle)) => {
-                let Taken {
-                    response,
-                    lease,
-                    connection,
-                } = taken;
+                let Taken { response, lease } = taken;
                 call.answered(response.status().as_u16());
                 tracing::debug!(function = name, status = response.status().as_u16(), id = ?call_id, "answered");
                 let (mut head, body) = response.into_parts();
                 headers::inbound(&mut head.headers);
                 Response::from_parts(
                     head,
-                    Body::stream(Answer::new(
-                        body,
-                        lease,
-                        connection,
-                        self.worker,
-                        call,
-                        idle,
-                    )),
+                    Body::stream(Answer::new(body, lease, self.worker, call, idle)),
                 )
             }
             Err(error) => {
@@ -200,27 +182,10 @@ impl Invoker {
         let outgoing = Outgoing::new(request, max_body)?;
         call.keep(self.admitted(&function).await?);
         let function = self.awake(function).await?;
-        let timeout = limits.timeout.unwrap_or(self.shared.limits.timeout);
-        let deadline = Instant::now() + timeout;
-        let mut attempts = pin!(self.attempts(function.clone(), &outgoing, call));
-        let early = tokio::time::timeout(timeout.min(SILENCE), &mut attempts).await;
-        let taken = match early {
-            Ok(taken) => taken,
-            Err(_elapsed) => {
-                self.doubt(&function);
-                tokio::time::timeout_at(deadline, attempts)
-                    .await
-                    .map_err(|_elapsed| {
-                        if outgoing.waits_for_caller() {
-                            InvokeError::SlowBody(timeout)
-                        } else {
-                            InvokeError::TimedOut(timeout)
-                        }
-                    })?
-            }
-        };
+        let limit = Limit::new(limits.timeout.unwrap_or(self.shared.limits.timeout));
+        let taken = self.attempts(function, &outgoing, call, limit).await?;
         Ok((
-            taken?,
+            taken,
             limits.idle_timeout.unwrap_or(self.shared.limits.idle),
         ))
     }
@@ -243,15 +208,6 @@ impl Invoker {
             },
         };
         Ok([own, all])
-    }
-
-    /// A call waits for longer than most: are the hosts of its function still there? Without others there is no choice.
-    fn doubt(&self, function: &Function) {
-        if function.available() > 1 {
-            for endpoint in &function.endpoints {
-                self.shared.prober.doubt(endpoint);
-            }
-        }
     }
 
     /// The function with an endpoint that takes calls, after waiting for a copy that is on its way.

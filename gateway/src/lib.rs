@@ -5,6 +5,7 @@
 //! A change is read in this order: [`discovery`] hears a hint, lists, and the [`table`] is published anew; [`probe`] speaks to
 //! what is new.
 
+pub mod alarm;
 pub mod api;
 pub mod app;
 pub mod auth;
@@ -20,6 +21,7 @@ pub mod edge;
 pub mod endpoint;
 pub mod function;
 pub mod handover;
+pub mod http1;
 pub mod invoke;
 pub mod life;
 pub mod metrics;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::Request;
-use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderValue};
 use tokio::sync::mpsc;
 
@@ -22,8 +21,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// How long the answer to the question for readiness may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
-/// The bytes that the head of that answer may have; its body is not read.
-const LARGEST_HEAD: usize = 16 * 1024;
 
 /// Hands endpoints to the prober.
 #[derive(Clone)]
@@ -113,25 +110,23 @@ async fn takes_calls(endpoint: &Endpoint, connect_timeout: Duration) -> bool {
     let to = endpoint.address().socket;
     match endpoint.probe_path() {
         None => connect::reach(to, connect_timeout).await.is_ok(),
-        Some(path) => tokio::time::timeout(ANSWER_LIMIT, is_well(endpoint, path, connect_timeout))
-            .await
-            .unwrap_or(false),
+        Some(path) => is_well(endpoint, path, connect_timeout).await,
     }
 }
 
 /// Whether a GET of this path is answered with success.
 async fn is_well(endpoint: &Endpoint, path: &str, connect_timeout: Duration) -> bool {
-    let mut http = http1::Builder::new();
-    http.max_buf_size(LARGEST_HEAD);
     let to = endpoint.address().socket;
-    let Ok(mut connection) = connect::connect(&http, Protocol::Http1, to, connect_timeout).await
-    else {
+    let Ok(connection) = connect::connect(Protocol::Http1, to, connect_timeout).await else {
         return false;
     };
     let request = Request::get(path).header(HOST, HeaderValue::from_static("function"));
-    let Ok(request) = request.body(Upload::empty()) else {
+    let Ok((head, ())) = request.body(()).map(Request::into_parts) else {
         return false;
     };
-    let answer = connection.send(request).await;
-    answer.is_ok_and(|answer| answer.status().is_success())
+    let asked = connection.send(&head, Upload::empty());
+    let answer = asked
+        .answer_by((Instant::now() + ANSWER_LIMIT).into())
+        .await;
+    matches!(answer, Ok(Ok(answer)) if answer.status().is_success())
 }

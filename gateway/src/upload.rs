@@ -17,7 +17,7 @@ use crate::size;
 pub const KEPT: usize = 64 * 1024;
 
 /// What goes wrong while a body is on its way.
-type Error = Box<dyn std::error::Error + Send + Sync>;
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// A body has more than this many bytes, and no function gets more.
 #[derive(Debug)]

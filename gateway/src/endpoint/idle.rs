@@ -66,7 +66,7 @@ impl IdleConnections {
     pub(super) fn sweep(&self) {
         for worker in 0..self.0.len() {
             self.stack(worker)
-                .retain(|idle| idle.since.elapsed() < LIMIT && !idle.connection.is_closed());
+                .retain(|idle| idle.since.elapsed() < LIMIT && idle.connection.is_ready());
         }
     }
 

@@ -3,19 +3,56 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::{Request, Response};
+use hyper::Response;
+use tokio::time::{Instant, timeout_at};
 
 use super::retry::{self, Miss, Outgoing, Word};
 use super::{InvokeError, Invoker, Taken, balance};
 use crate::connect::{ConnectError, connect};
-use crate::connection::Connection;
+use crate::connection::{Connection, Received, SendError};
 use crate::endpoint::{Endpoint, Lease};
 use crate::life::{Event, Fault};
 use crate::metrics::{Call, Retried};
 use crate::table::Function;
-use crate::upload::{Overrun, Upload};
+use crate::upload::Overrun;
+
+/// A call that has heard nothing for so long is reason to look whether the hosts of its function are still there.
+const SILENCE: Duration = Duration::from_millis(250);
+
+/// How long a call may take to the head of its answer.
+#[derive(Clone, Copy)]
+pub(super) struct Limit {
+    length: Duration,
+    end: Instant,
+}
+
+impl Limit {
+    /// It begins now.
+    pub(super) fn new(length: Duration) -> Self {
+        let end = Instant::now() + length;
+        Self { length, end }
+    }
+
+    async fn keep<T>(
+        &self,
+        outgoing: &Outgoing,
+        step: impl Future<Output = T>,
+    ) -> Result<T, InvokeError> {
+        let done = timeout_at(self.end, step).await;
+        done.map_err(|_elapsed| self.reached(outgoing))
+    }
+
+    /// Whose fault it is that there is no answer by now.
+    fn reached(&self, outgoing: &Outgoing) -> InvokeError {
+        if outgoing.waits_for_caller() {
+            InvokeError::SlowBody(self.length)
+        } else {
+            InvokeError::TimedOut(self.length)
+        }
+    }
+}
 
 impl Invoker {
     /// Tries endpoints, each at most once, until one has taken the call or it may go nowhere else.
@@ -24,6 +61,7 @@ impl Invoker {
         mut function: Arc<Function>,
         outgoing: &Outgoing,
         call: &Call,
+        limit: Limit,
     ) -> Result<Taken, InvokeError> {
         let retries_idempotent = function.deployment.handling.retries_idempotent;
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
@@ -31,7 +69,8 @@ impl Invoker {
         loop {
             let Some(endpoint) = balance::pick(&function.endpoints, &tried) else {
                 let miss = missed.take();
-                match self.elsewhere(&function, &tried, miss.as_ref()).await {
+                let elsewhere = self.elsewhere(&function, &tried, miss.as_ref());
+                match limit.keep(outgoing, elsewhere).await? {
                     Some(other) => (function, missed) = (other, miss),
                     None => return miss.map_or(Err(none_ready(&function)), Miss::into_answer),
                 }
@@ -44,7 +83,8 @@ impl Invoker {
                 call.function().retried(miss.cause());
             }
             let lease = Lease::new(endpoint.clone());
-            let miss = match self.attempt(&function, lease, outgoing, call).await? {
+            let attempt = self.attempt(&function, lease, outgoing, call, limit);
+            let miss = match attempt.await? {
                 Ok(taken) => return Ok(taken),
                 Err(miss) => miss,
             };
@@ -86,25 +126,25 @@ impl Invoker {
         lease: Lease,
         outgoing: &Outgoing,
         call: &Call,
+        limit: Limit,
     ) -> Result<Result<Taken, Miss>, InvokeError> {
         let endpoint = lease.endpoint().clone();
-        let mut request = outgoing.request();
         if let Some(connection) = endpoint.take_idle(self.worker) {
-            match send(connection, request).await {
+            match self.ask(function, connection, outgoing, limit).await? {
                 // The other side had closed it; a new one will do.
-                Sent::Unsent(_) => request = outgoing.request(),
+                Err(SendError::Unsent(_)) => call.function().retried(Retried::Closed),
                 sent => return self.judge(function, lease, sent),
             }
-            call.function().retried(Retried::Closed);
         }
         let to = endpoint.address().socket;
         let protocol = function.deployment.handling.protocol;
-        match connect(&self.http, protocol, to, self.shared.limits.connect).await {
+        let connecting = connect(protocol, to, self.shared.limits.connect);
+        match limit.keep(outgoing, connecting).await? {
             Ok(connection) => {
                 if let Some(shared) = connection.shared() {
                     endpoint.keep_idle(self.worker, shared);
                 }
-                let sent = send(connection, request).await;
+                let sent = self.ask(function, connection, outgoing, limit).await?;
                 self.judge(function, lease, sent)
             }
             Err(error) => {
@@ -115,16 +155,46 @@ impl Invoker {
         }
     }
 
+    /// Sends the request on a connection and waits for the head of its answer; when nothing is heard for a while, somebody is
+    /// sent to look.
+    async fn ask(
+        &self,
+        function: &Function,
+        connection: Connection,
+        outgoing: &Outgoing,
+        limit: Limit,
+    ) -> Result<Result<Response<Received>, SendError>, InvokeError> {
+        let asked = connection.send(outgoing.head(), outgoing.body());
+        let silence = limit.end.min(Instant::now() + SILENCE);
+        match asked.answer_by(silence).await {
+            Ok(sent) => Ok(sent),
+            Err(still) => {
+                self.doubt(function);
+                let late = still.answer_by(limit.end).await;
+                late.map_err(|_waiting| limit.reached(outgoing))
+            }
+        }
+    }
+
+    /// A call waits for longer than most: are the hosts of its function still there? Without others there is no choice.
+    fn doubt(&self, function: &Function) {
+        if function.available() > 1 {
+            for endpoint in &function.endpoints {
+                self.shared.prober.doubt(endpoint);
+            }
+        }
+    }
+
     /// What became of a request that had a connection, and what that says of the endpoint.
     fn judge(
         &self,
         function: &Function,
         lease: Lease,
-        sent: Sent,
+        sent: Result<Response<Received>, SendError>,
     ) -> Result<Result<Taken, Miss>, InvokeError> {
         let endpoint = lease.endpoint();
         match sent {
-            Sent::Answered(response, connection) => {
+            Ok(response) => {
                 let word = retry::word(&response);
                 match word {
                     None => endpoint.answered(),
@@ -135,25 +205,24 @@ impl Invoker {
                         }
                     }
                 }
-                let taken = Taken {
-                    response,
-                    lease,
-                    connection,
-                };
+                let taken = Taken { response, lease };
                 Ok(match word {
                     None => Ok(taken),
                     Some(word) => Err(Miss::Declined(word, Box::new(taken))),
                 })
             }
-            Sent::Unsent(cause) => Ok(Err(Miss::Unconnected(cause))),
-            Sent::Broken(error) => {
+            Err(SendError::Unsent(cause)) => Ok(Err(Miss::Unconnected(cause))),
+            Err(SendError::Broken(cause)) => {
                 // One that breaks with every call is better than none.
                 if endpoint.has_broken_too_often() && function.available() > 1 {
-                    self.eject(endpoint, Fault::Reset, &error);
+                    self.eject(endpoint, Fault::Reset, &cause);
                 }
-                Ok(Err(Miss::Broken(error)))
+                Ok(Err(Miss::Broken(InvokeError::Broken(cause))))
             }
-            Sent::CallerFailed(error) => Err(error),
+            Err(SendError::Caller(error)) => Err(match error.downcast_ref() {
+                Some(Overrun(most)) => InvokeError::TooLarge(*most),
+                None => InvokeError::BadBody(error.to_string()),
+            }),
         }
     }
 
@@ -182,57 +251,4 @@ impl Invoker {
 /// Nobody was tried and nobody is left: all endpoints left between two looks at the table.
 fn none_ready(function: &Function) -> InvokeError {
     InvokeError::NoneReady(function.endpoints.len())
-}
-
-/// What became of a request on a connection.
-enum Sent {
-    /// There is a response.
-    Answered(Response<Incoming>, Connection),
-    /// Nothing of it was sent: the connection was closed.
-    Unsent(String),
-    /// It may have run.
-    Broken(InvokeError),
-    /// The caller's body did not come to its end.
-    CallerFailed(InvokeError),
-}
-
-async fn send(mut connection: Connection, request: Request<Upload>) -> Sent {
-    match connection.send(request).await {
-        Ok(response) => Sent::Answered(response, connection),
-        Err(mut error) => match error.take_message() {
-            Some(_unsent) => Sent::Unsent(error.error().to_string()),
-            None if error.error().is_user() => Sent::CallerFailed(callers(error.error())),
-            None => Sent::Broken(classify(error.error())),
-        },
-    }
-}
-
-/// What was wrong with the caller's body.
-fn callers(error: &hyper::Error) -> InvokeError {
-    let source = std::error::Error::source(error);
-    match source.and_then(|source| source.downcast_ref()) {
-        Some(Overrun(most)) => InvokeError::TooLarge(*most),
-        None => InvokeError::BadBody(causes(error)),
-    }
-}
-
-/// Whose fault it is that a connection carried a request and no response.
-fn classify(error: &hyper::Error) -> InvokeError {
-    if error.is_parse() {
-        return InvokeError::Broken(format!("what it sent is not HTTP ({})", causes(error)));
-    }
-    InvokeError::Broken(format!(
-        "it closed the connection before it answered ({})",
-        causes(error)
-    ))
-}
-
-fn causes(error: &hyper::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

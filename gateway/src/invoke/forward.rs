@@ -5,10 +5,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, Sleep};
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
-use crate::connection::Connection;
+use crate::alarm::Alarm;
+use crate::connection::Received;
 use crate::duration;
 use crate::endpoint::Lease;
 use crate::metrics::Call;
@@ -16,82 +17,70 @@ use crate::reply::BodyError;
 
 /// A response body that holds what its call holds: the lease, the connection, the clock of its metrics.
 pub struct Answer {
-    body: Incoming,
-    held: Option<Held>,
+    /// Until it has ended.
+    coming: Option<Coming>,
+    worker: usize,
     call: Call,
     idle: Duration,
-    // Made when the function first makes us wait: most answers come in one piece and need no timer.
-    timer: Option<Pin<Box<Sleep>>>,
-    waiting: bool,
+    /// Rings when a wait takes too long; most answers come in one piece, and nobody waits.
+    alarm: Alarm,
+    /// Until when we wait for the next piece, if we do.
+    due: Option<Instant>,
+    /// Why it broke off, until the caller's connection is told.
+    broken: Option<BodyError>,
 }
 
-struct Held {
+struct Coming {
+    body: Received,
     lease: Lease,
-    connection: Connection,
-    worker: usize,
 }
 
 impl Answer {
     /// Takes over what the call holds until the body has ended.
     #[must_use]
-    pub fn new(
-        body: Incoming,
-        lease: Lease,
-        connection: Connection,
-        worker: usize,
-        call: Call,
-        idle: Duration,
-    ) -> Self {
-        let held = Some(Held {
-            lease,
-            connection,
-            worker,
-        });
+    pub fn new(body: Received, lease: Lease, worker: usize, call: Call, idle: Duration) -> Self {
         let mut answer = Self {
-            body,
-            held,
+            coming: Some(Coming { body, lease }),
+            worker,
             call,
             idle,
-            timer: None,
-            waiting: false,
+            alarm: Alarm::default(),
+            due: None,
+            broken: None,
         };
-        if answer.body.is_end_stream() {
-            answer.finish();
-        }
+        answer.finish_if_over();
         answer
     }
 
-    /// The body has ended as it should: the connection can carry another call.
-    fn finish(&mut self) {
-        if let Some(Held {
-            lease,
-            connection,
-            worker,
-        }) = self.held.take()
+    /// Once the body has ended as it should, the connection can carry another call.
+    fn finish_if_over(&mut self) {
+        let is_over = |coming: &mut Coming| coming.body.is_end_stream();
+        if let Some(Coming { body, lease }) = self.coming.take_if(is_over)
+            && let Some(connection) = body.into_connection()
         {
-            lease.endpoint().keep_idle(worker, connection);
+            lease.endpoint().keep_idle(self.worker, connection);
         }
     }
 
-    /// The body broke off: the connection is closed, and the caller's too, so that nobody takes the piece for the whole.
-    fn break_off(&mut self, cause: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(held) = self.held.take() {
+    /// The body broke off: the connection is closed, and the caller's too, so that nobody takes the piece for the whole. Not at
+    /// once: what has come before is sent first.
+    fn break_off(
+        &mut self,
+        cause: BodyError,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(Coming { lease, .. }) = self.coming.take() {
             self.call.function().broke();
-            tracing::warn!(endpoint = %held.lease.endpoint().address().socket, %cause, "answer broke off");
+            tracing::warn!(endpoint = %lease.endpoint().address().socket, %cause, "answer broke off");
         }
-        Poll::Ready(Some(Err(cause)))
+        self.broken = Some(cause);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn has_waited_too_long(&mut self, cx: &mut Context<'_>) -> bool {
-        let idle = self.idle;
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
-        if !self.waiting {
-            self.waiting = true;
-            timer.as_mut().reset(Instant::now() + idle);
-        }
-        timer.as_mut().poll(cx).is_ready()
+        let due = *self.due.get_or_insert_with(|| Instant::now() + self.idle);
+        self.alarm.poll(cx, due).is_ready()
     }
 }
 
@@ -104,41 +93,44 @@ impl Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        match Pin::new(&mut this.body).poll_frame(cx) {
+        let Some(coming) = &mut this.coming else {
+            return Poll::Ready(this.broken.take().map(Err));
+        };
+        match Pin::new(&mut coming.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                this.waiting = false;
-                if this.body.is_end_stream() {
-                    this.finish();
-                }
+                this.due = None;
+                this.finish_if_over();
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => this.break_off(error.into()),
+            Poll::Ready(Some(Err(error))) => this.break_off(error, cx),
             Poll::Ready(None) => {
-                this.finish();
+                this.finish_if_over();
                 Poll::Ready(None)
             }
             Poll::Pending if this.has_waited_too_long(cx) => {
                 let limit = duration::show(this.idle);
-                this.break_off(format!("nothing for {limit}: raise the label skep.idle-timeout or the gateway's idle_timeout").into())
+                this.break_off(format!("nothing for {limit}: raise the label skep.idle-timeout or the gateway's idle_timeout").into(), cx)
             }
             Poll::Pending => Poll::Pending,
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.coming.is_none() && self.broken.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.coming {
+            Some(coming) => coming.body.size_hint(),
+            None if self.broken.is_some() => SizeHint::default(),
+            None => SizeHint::with_exact(0),
+        }
     }
 }
 
 impl Drop for Answer {
     fn drop(&mut self) {
         // The server stops asking once it has as many bytes as were announced.
-        if self.body.is_end_stream() {
-            self.finish();
-        }
+        self.finish_if_over();
     }
 }

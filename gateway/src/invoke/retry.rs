@@ -65,14 +65,14 @@ impl Outgoing {
         self.body.is_waiting()
     }
 
-    /// The request for the next endpoint. An earlier sending gets no more of the body.
-    pub(super) fn request(&self) -> Request<Upload> {
-        let mut request = Request::new(self.body.send());
-        *request.method_mut() = self.head.method.clone();
-        *request.uri_mut() = self.head.uri.clone();
-        *request.version_mut() = self.head.version;
-        *request.headers_mut() = self.head.headers.clone();
-        request
+    /// The head of the request.
+    pub(super) fn head(&self) -> &Parts {
+        &self.head
+    }
+
+    /// The body for the next endpoint. An earlier sending gets no more of it.
+    pub(super) fn body(&self) -> Upload {
+        self.body.send()
     }
 
     /// Whether the call may go to another endpoint after this miss.

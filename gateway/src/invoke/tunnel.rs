@@ -8,24 +8,26 @@ mod frames;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::io;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::io::{self, Cursor};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::Response;
-use hyper::body::Incoming;
 use hyper::header::UPGRADE;
+use hyper::http::response::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use self::flow::Flow;
 use self::frames::{Frames, going_away};
 use super::headers;
+use crate::alarm::Alarm;
 use crate::drain::{Guest, Phase};
 use crate::endpoint::Lease;
+use crate::http1::Http1;
 use crate::metrics::Call;
 use crate::reply::Body;
 
@@ -77,10 +79,9 @@ impl Tunnel {
     pub(super) fn begin(
         self,
         client: OnUpgrade,
-        mut response: Response<Incoming>,
+        function: Http1,
+        mut head: Parts,
     ) -> Response<Body> {
-        let function = hyper::upgrade::on(&mut response);
-        let (mut head, _) = response.into_parts();
         let protocol = head.headers.get(UPGRADE).cloned();
         headers::inbound(&mut head.headers);
         let has_frames = protocol
@@ -94,16 +95,17 @@ impl Tunnel {
     }
 
     /// Carries bytes until the end.
-    async fn run(mut self, client: OnUpgrade, function: OnUpgrade, has_frames: bool) {
-        let (client, function) = tokio::join!(client, function);
-        // One of them went away before there was a tunnel.
-        let (Ok(client), Ok(function)) = (client, function) else {
+    async fn run(mut self, client: OnUpgrade, function: Http1, has_frames: bool) {
+        // The client went away before there was a tunnel.
+        let Ok(client) = client.await else {
             return;
         };
+        let (function, come) = function.into_parts();
+        let (read, write) = function.into_split();
         let frames = || has_frames.then(Frames::default);
         let mut ends = Ends {
             client: TokioIo::new(client),
-            function: TokioIo::new(function),
+            function: tokio::io::join(Cursor::new(come).chain(read), write),
             up: Flow::new(frames()),
             down: Flow::new(frames()),
         };
@@ -133,7 +135,8 @@ where
 {
     async fn pass(&mut self, idle: Duration, guest: &mut Guest) -> End {
         let mut over = pin!(guest.reached(Phase::Over));
-        let mut silence = pin!(Silence::new(idle));
+        let mut alarm = Alarm::default();
+        let mut due = Instant::now() + idle;
         poll_fn(|cx| {
             if over.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(End::TimeOver);
@@ -143,9 +146,11 @@ where
             if let Some(end) = self.end(&up, &down) {
                 return Poll::Ready(end);
             }
-            let has_moved = self.up.has_moved || self.down.has_moved;
-            (self.up.has_moved, self.down.has_moved) = (false, false);
-            silence.as_mut().poll(cx, has_moved).map(|()| End::Idle)
+            if self.up.has_moved || self.down.has_moved {
+                (self.up.has_moved, self.down.has_moved) = (false, false);
+                due = Instant::now() + idle;
+            }
+            alarm.poll(cx, due).map(|()| End::Idle)
         })
         .await
     }
@@ -201,38 +206,6 @@ async fn close(connection: &mut (impl AsyncRead + AsyncWrite + Unpin), last: Opt
     };
     // Errors and time-outs are the other side's: it is closed either way.
     let _ = timeout(GOODBYE, goodbye).await;
-}
-
-/// Rings when nothing has moved for a while. The timer is left alone while there is traffic, and set anew when it rings
-/// too soon.
-struct Silence {
-    limit: Duration,
-    since: Instant,
-    timer: Pin<Box<Sleep>>,
-}
-
-impl Silence {
-    fn new(limit: Duration) -> Self {
-        Self {
-            limit,
-            since: Instant::now(),
-            timer: Box::pin(sleep(limit)),
-        }
-    }
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>, has_moved: bool) -> Poll<()> {
-        if has_moved {
-            self.since = Instant::now();
-        }
-        while self.timer.as_mut().poll(cx).is_ready() {
-            let end = self.since + self.limit;
-            if end <= Instant::now() {
-                return Poll::Ready(());
-            }
-            self.timer.as_mut().reset(end);
-        }
-        Poll::Pending
-    }
 }
 
 #[cfg(test)]
