@@ -367,6 +367,7 @@ impl Gateway {
                 metrics: self.shared.metrics.clone(),
                 control: control.clone(),
                 namespace: config.namespace.as_str().into(),
+                max_headers: config.max_headers,
             });
             let counts = self.shared.metrics.connections();
             let limits = limits(config, counts, config.max_connections);
@@ -410,6 +411,7 @@ fn limits(config: &Config, counts: (Gauge, IntCounter), most: Option<usize>) -> 
         each: ConnectionLimits {
             read_timeout: config.read_timeout,
             max_header_bytes: config.max_header_bytes,
+            max_headers: config.max_headers,
         },
         all: Connections {
             open,

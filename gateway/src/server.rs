@@ -39,6 +39,8 @@ const SETTLE: Duration = Duration::from_millis(50);
 const LINGER: Duration = Duration::from_millis(500);
 /// How many connections that were too many may wait, on each worker, until their callers have read that.
 const MOST_TURNED_AWAY: usize = 256;
+/// As many header fields as hyper parses without an allocation, and refuses past that if it is told nothing else.
+const STACK_FIELDS: usize = 100;
 /// How long tunnels may take to say goodbye once time is over.
 const FAREWELL: Duration = Duration::from_millis(1500);
 
@@ -49,6 +51,8 @@ pub struct ConnectionLimits {
     pub read_timeout: Duration,
     /// The bytes that a request head may have.
     pub max_header_bytes: usize,
+    /// The header fields that a request may have. The service holds to it where HTTP does not: HTTP/2, and below [`STACK_FIELDS`].
+    pub max_headers: usize,
 }
 
 /// The connections of all workers: how many there are, and how many there may be.
@@ -309,6 +313,10 @@ fn protocol(limits: ConnectionLimits) -> http1::Builder {
     http.timer(TokioTimer::new())
         .header_read_timeout(limits.read_timeout)
         .max_header_size(limits.max_header_bytes);
+    if limits.max_headers > STACK_FIELDS {
+        // Two allocations for each request; only those who want this pay for it.
+        http.max_headers(limits.max_headers);
+    }
     http
 }
 

@@ -15,6 +15,8 @@ use crate::reply::{Body, CALL_ID, START_TIME};
 /// Who answered.
 pub(super) const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 const MAX_CALL_ID: usize = 128;
+/// How many header fields of every request are from here.
+pub(super) const FIELDS: usize = 2;
 
 /// Gives every request its id and start time, and every answer the same ones.
 #[derive(Clone, Copy)]

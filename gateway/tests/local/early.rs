@@ -101,7 +101,10 @@ fn over_http_2_an_early_answer_ends_its_call_and_leaves_the_connection_to_the_ot
             assert_eq!(whole(response).await.0, 404, "time {time}");
         }
     });
-    assert!(gateway.metric("skep_connections") < 2.5, "it was one connection");
+    assert!(
+        gateway.metric("skep_connections") < 2.5,
+        "it was one connection"
+    );
 }
 
 #[test]

@@ -53,7 +53,9 @@ fn request(to: SocketAddr, path: &str, body: impl Into<Bytes>) -> Request<Full<B
         .unwrap()
 }
 
-pub(crate) async fn whole(response: Response<hyper::body::Incoming>) -> (u16, String, Option<HeaderMap>) {
+pub(crate) async fn whole(
+    response: Response<hyper::body::Incoming>,
+) -> (u16, String, Option<HeaderMap>) {
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap();
     let trailers = body.trailers().cloned();
