@@ -17,6 +17,7 @@ use self::signals::Signals;
 use crate::api::{Manager, Orchestration, Pages};
 use crate::auth::Gate;
 use crate::config::{Config, LogFormat, Shown};
+use crate::descriptors;
 use crate::discovery::local::Local;
 use crate::discovery::local::stack::{Run, Stack};
 use crate::discovery::operate::Operator;
@@ -193,6 +194,7 @@ struct Gateway {
 
 impl Gateway {
     fn bind(config: &Config, orchestration: Orchestration, gate: Gate) -> Result<Self, String> {
+        descriptors::take_all();
         let doors = Doors::open(config)?;
         let (prober, probes) = Prober::new();
         let shared = Shared {

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod connect;
 pub mod connection;
+pub mod descriptors;
 pub mod discovery;
 pub mod drain;
 pub mod duration;
