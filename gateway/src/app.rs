@@ -17,6 +17,7 @@ use self::signals::Signals;
 use crate::api::{Manager, Orchestration, Pages};
 use crate::auth::Gate;
 use crate::config::{Config, LogFormat, Shown};
+use crate::descriptors;
 use crate::discovery::local::Local;
 use crate::discovery::local::stack::{Run, Stack};
 use crate::discovery::operate::Operator;
@@ -193,6 +194,7 @@ struct Gateway {
 
 impl Gateway {
     fn bind(config: &Config, orchestration: Orchestration, gate: Gate) -> Result<Self, String> {
+        descriptors::take_all();
         let doors = Doors::open(config)?;
         let (prober, probes) = Prober::new();
         let shared = Shared {
@@ -367,6 +369,7 @@ impl Gateway {
                 metrics: self.shared.metrics.clone(),
                 control: control.clone(),
                 namespace: config.namespace.as_str().into(),
+                max_headers: config.max_headers,
             });
             let counts = self.shared.metrics.connections();
             let limits = limits(config, counts, config.max_connections);
@@ -410,6 +413,7 @@ fn limits(config: &Config, counts: (Gauge, IntCounter), most: Option<usize>) -> 
         each: ConnectionLimits {
             read_timeout: config.read_timeout,
             max_header_bytes: config.max_header_bytes,
+            max_headers: config.max_headers,
         },
         all: Connections {
             open,

@@ -73,6 +73,8 @@ pub struct Config {
     pub read_timeout: Duration,
     /// Bytes of a request head.
     pub max_header_bytes: usize,
+    /// Fields of a request head.
+    pub max_headers: usize,
     /// After TERM, before the port closes.
     pub drain_delay: Duration,
     /// For a caller that takes nothing of its answer.
@@ -225,6 +227,10 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
             max_header_bytes: self.get("max-header-bytes", |text| match text.parse() {
                 Ok(bytes @ 8192..=1_048_576) => Ok(bytes),
                 _ => Err("write a number of bytes from 8192 to 1048576"),
+            }),
+            max_headers: self.get("max-headers", |text| match text.parse() {
+                Ok(fields @ 10..=1000) => Ok(fields),
+                _ => Err("write a number from 10 to 1000"),
             }),
             write_timeout: self.get("write-timeout", positive),
             max_connections: self.get("max-connections", count),

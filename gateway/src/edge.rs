@@ -41,6 +41,8 @@ pub struct Edge {
     pub control: Handle,
     /// The namespace that a name may leave out.
     pub namespace: Arc<str>,
+    /// The header fields that a request may have.
+    pub max_headers: usize,
 }
 
 impl Edge {
@@ -73,6 +75,10 @@ impl Edge {
     }
 
     async fn dispatch(&self, request: Request<Incoming>, peer: &HeaderValue) -> Response<Body> {
+        // Two of them are ours.
+        if request.headers().len() > self.max_headers + identify::FIELDS {
+            return self.refuse(&request, Refusal::TooManyFields(self.max_headers));
+        }
         if let Err(refusal) = framing(&request) {
             return self.refuse(&request, refusal);
         }
@@ -196,6 +202,13 @@ fn refuse(metrics: &Metrics, request: &Request<Incoming>, refusal: Refusal) -> R
             Refused::BadRequest,
             StatusCode::NOT_IMPLEMENTED,
             "the only transfer coding known here is chunked".to_owned(),
+        ),
+        Refusal::TooManyFields(most) => (
+            Refused::BadRequest,
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            format!(
+                "the request has more than {most} header fields: send fewer, or raise the gateway's max_headers"
+            ),
         ),
         Refusal::NoSuchPage => (
             Refused::NotFound,

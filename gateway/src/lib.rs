@@ -14,6 +14,7 @@ pub mod cli;
 pub mod config;
 pub mod connect;
 pub mod connection;
+pub mod descriptors;
 pub mod discovery;
 pub mod drain;
 pub mod duration;

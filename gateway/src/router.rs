@@ -60,6 +60,8 @@ pub enum Refusal {
     BadHost,
     /// A transfer coding other than `chunked` (RFC 9112 §6.1).
     TransferCoding,
+    /// More header fields than this.
+    TooManyFields(usize),
     /// Nothing is here.
     NoSuchPage,
     /// Something is here, for other verbs.

@@ -1,16 +1,19 @@
 //! Accept loops and graceful drain over any service; knows nothing of functions.
 
 mod h2;
+mod linger;
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response};
@@ -21,7 +24,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::drain::{Drain, Phase};
+use self::linger::{Remembering, linger};
+use crate::drain::{Drain, Guest, Phase};
 use crate::reply::Body;
 
 /// How many connections may wait to be accepted.
@@ -33,6 +37,10 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// How long a connection may still bring a request after the port is closed, before it is closed as unused: the request
 /// may be on its way, and its sender could not tell whether it was taken.
 const LINGER: Duration = Duration::from_millis(500);
+/// How many connections that were too many may wait, on each worker, until their callers have read that.
+const MOST_TURNED_AWAY: usize = 256;
+/// As many header fields as hyper parses without an allocation, and refuses past that if it is told nothing else.
+const STACK_FIELDS: usize = 100;
 /// How long tunnels may take to say goodbye once time is over.
 const FAREWELL: Duration = Duration::from_millis(1500);
 
@@ -43,6 +51,8 @@ pub struct ConnectionLimits {
     pub read_timeout: Duration,
     /// The bytes that a request head may have.
     pub max_header_bytes: usize,
+    /// The header fields that a request may have. The service holds to it where HTTP does not: HTTP/2, and below [`STACK_FIELDS`].
+    pub max_headers: usize,
 }
 
 /// The connections of all workers: how many there are, and how many there may be.
@@ -180,12 +190,13 @@ where
     let listeners = listeners.into_iter().map(TcpListener::from_std);
     let acceptor = Acceptor(listeners.collect::<io::Result<_>>()?);
     let http = protocol(limits.each);
+    let turned_away = Arc::new(());
     let open = |stream, peer| match limits.all.admit() {
         Some(counted) => {
             let connection = connection(&http, stream, make(peer), limits.each, drain, counted);
             drop(tokio::spawn(connection));
         }
-        None => turn_away(&stream),
+        None => turn_away(stream, drain, &turned_away),
     };
     let mut order = Order::Stop;
     let ordered = async {
@@ -281,11 +292,20 @@ impl Acceptor {
     }
 }
 
-/// Says why, as far as that can be said without reading, and closes.
-fn turn_away(stream: &TcpStream) {
+/// Says why, as far as that can be said without reading, and closes: after the caller, unless there are too many of these, too.
+fn turn_away(stream: TcpStream, drain: &Drain, others: &Arc<()>) {
     let answer = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
     // Whoever does not hear it sees the close.
     let _ = stream.try_write(answer);
+    if Arc::strong_count(others) <= MOST_TURNED_AWAY
+        && SockRef::from(&stream).shutdown(Shutdown::Write).is_ok()
+    {
+        let (one_more, guest) = (others.clone(), drain.guest());
+        tokio::spawn(async move {
+            linger(TokioIo::new(stream), guest).await;
+            drop(one_more);
+        });
+    }
 }
 
 fn protocol(limits: ConnectionLimits) -> http1::Builder {
@@ -293,6 +313,10 @@ fn protocol(limits: ConnectionLimits) -> http1::Builder {
     http.timer(TokioTimer::new())
         .header_read_timeout(limits.read_timeout)
         .max_header_size(limits.max_header_bytes);
+    if limits.max_headers > STACK_FIELDS {
+        // Two allocations for each request; only those who want this pay for it.
+        http.max_headers(limits.max_headers);
+    }
     http
 }
 
@@ -313,32 +337,60 @@ where
     // A failure costs latency only.
     let _ = stream.set_nodelay(true);
     let mut guest = drain.guest();
-    let connection = http.serve_connection(TokioIo::new(stream), service);
+    let service = Remembering::new(service);
+    // Nothing of this is moved once the future runs: it would have room for both places, in every connection.
+    let mut connection = http
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     async move {
-        let _counted = counted;
-        let mut connection = connection.with_upgrades();
-        let mut ended = tokio::select! {
+        let _held = &counted;
+        let ended = tokio::select! {
             biased;
             ended = &mut connection => ended,
             () = guest.reached(Phase::Finishing) => {
-                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                Pin::new(&mut connection).graceful_shutdown();
+                // One that lies idle is at its end, and nobody waits for an answer on it.
+                if (&mut connection).now_or_never().is_some() {
+                    return;
+                }
                 tokio::select! {
                     ended = &mut connection => ended,
                     () = guest.reached(Phase::Over) => return,
                 }
             }
         };
-        if ended.as_ref().is_err_and(hyper::Error::is_parse)
-            && let Some(parts) = connection.into_parts()
-            && parts.read_buf.starts_with(h2::PREFACE)
-        {
-            // Boxed, so that the connections of HTTP/1 are not larger for it.
-            let served = h2::serve(parts.io, parts.read_buf, parts.service, limits, guest);
-            ended = Box::pin(served).await;
+        // What was upgraded goes on elsewhere.
+        if let Some(parts) = connection.into_parts() {
+            afterwards(ended, parts, limits, guest).await;
+        }
+    }
+}
+
+/// What is left to do on a connection on which HTTP/1 has ended. Boxed, so that connections are not larger for an end that few
+/// of them have.
+fn afterwards<I, S>(
+    mut ended: hyper::Result<()>,
+    parts: http1::Parts<I, Remembering<S>>,
+    limits: ConnectionLimits,
+    guest: Guest,
+) -> Pin<Box<dyn Future<Output = ()> + Send>>
+where
+    I: Read + Write + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>> + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let is_nonsense = ended.as_ref().is_err_and(hyper::Error::is_parse);
+    Box::pin(async move {
+        if is_nonsense && parts.read_buf.starts_with(h2::PREFACE) {
+            let service = parts.service.service;
+            ended = h2::serve(parts.io, parts.read_buf, service, limits, guest).await;
+        } else if is_nonsense || ended.is_ok() && parts.service.had_body() {
+            linger(parts.io, guest).await;
         }
         // Clients come, go and send nonsense: hyper has answered what can be answered.
         if let Err(error) = ended {
             tracing::debug!("connection: {error}");
         }
-    }
+    })
 }

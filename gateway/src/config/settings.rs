@@ -117,6 +117,12 @@ pub const SETTINGS: &[Setting] = &[
         "bytes that a request's head may have (431 past that)",
     ),
     setting(
+        "max-headers",
+        "max_headers",
+        "90",
+        "header fields that a request may have (431 past that); a watchdog takes 100, the gateway's own included",
+    ),
+    setting(
         "write-timeout",
         "write_timeout",
         "60s",

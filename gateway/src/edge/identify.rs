@@ -17,6 +17,8 @@ pub(super) const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 const MAX_CALL_ID: usize = 128;
 /// How many fields the gateway adds to a request: room for all is made at once.
 const ADDED: usize = 6;
+/// How many header fields of every request are from here.
+pub(super) const FIELDS: usize = 2;
 
 /// Gives every request its id and start time, and every answer the same ones.
 #[derive(Clone, Copy)]

@@ -1,5 +1,10 @@
 //! Hostile input is normal input: 400, 404 or 431, nothing forwarded, and the next call is fine.
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+
+use crate::http2::{connect, run, whole};
 use crate::support::client::{get, post, raw, request};
 use crate::support::gateway::Gateway;
 use crate::support::upstream::Upstream;
@@ -63,6 +68,20 @@ fn heads_that_are_too_large_are_431() {
         request(gateway.address, "GET", "/function/echo", &many, b"").status,
         431
     );
+    for (fields, status) in [(88, 200), (89, 431), (96, 431)] {
+        // Host and Connection are two more.
+        let answer = request(
+            gateway.address,
+            "GET",
+            "/function/echo",
+            &many[..fields],
+            b"",
+        );
+        assert_eq!(answer.status, status, "{fields} fields");
+        let says = answer.text().contains("more than 90 header fields");
+        assert_eq!(says, status == 431, "{}", answer.text());
+    }
+    assert!(upstream.saw().contains("x-87: 1"));
     let path = format!("/function/echo/{}", "p".repeat(70 << 10));
     assert!([414, 431].contains(&get(gateway.address, &path).status));
     assert!(upstream.saw_nothing());
@@ -240,4 +259,38 @@ fn five_hundred_random_names_make_one_series_at_most() {
         series()
     );
     assert!(gateway.metric("skep_refused_total{reason=\"not_found\"}") >= 501.0);
+}
+
+#[test]
+fn the_number_of_header_fields_is_bounded_over_http_2_too_and_can_be_raised() {
+    let functions = "  cat:\n    fprocess: cat";
+    let upstream = Upstream::says(OK);
+    let many: Vec<_> = (0..300).map(|n| (format!("x-{n}"), "1")).collect();
+    let fields = |count| {
+        many[..count]
+            .iter()
+            .map(|(name, value)| (name.as_str(), *value))
+    };
+    let gateway = Gateway::of(functions);
+    let raised = Gateway::with(&upstream.entry("echo", ""), &["--max-headers", "250"]);
+    for (to, path, count, status) in [
+        (gateway.address, "/function/cat", 90, 200),
+        (gateway.address, "/function/cat", 91, 431),
+        (raised.address, "/function/echo", 240, 200),
+        (raised.address, "/function/echo", 251, 431),
+    ] {
+        run(async {
+            let mut request = Request::get(format!("http://{to}{path}"));
+            for (name, value) in fields(count) {
+                request = request.header(name, value);
+            }
+            let request = request.body(Full::<Bytes>::default()).unwrap();
+            let response = connect(to).await.send_request(request).await.unwrap();
+            let (told, text, _) = whole(response).await;
+            assert_eq!(told, status, "{count}: {text}");
+            assert_eq!(text.contains("header fields"), status == 431, "{text}");
+        });
+        let over_http_1: Vec<_> = fields(count - 2).collect();
+        assert_eq!(request(to, "GET", path, &over_http_1, b"").status, status);
+    }
 }

@@ -24,7 +24,7 @@ use crate::support::upstream::Upstream;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-fn run<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -33,7 +33,7 @@ fn run<T>(work: impl Future<Output = T>) -> T {
     runtime.block_on(limited).expect("within a minute")
 }
 
-async fn connect<B>(to: SocketAddr) -> SendRequest<B>
+pub(crate) async fn connect<B>(to: SocketAddr) -> SendRequest<B>
 where
     B: hyper::body::Body<Data = Bytes, Error: std::error::Error + Send + Sync>
         + Unpin
@@ -53,7 +53,9 @@ fn request(to: SocketAddr, path: &str, body: impl Into<Bytes>) -> Request<Full<B
         .unwrap()
 }
 
-async fn whole(response: Response<hyper::body::Incoming>) -> (u16, String, Option<HeaderMap>) {
+pub(crate) async fn whole(
+    response: Response<hyper::body::Incoming>,
+) -> (u16, String, Option<HeaderMap>) {
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap();
     let trailers = body.trailers().cloned();

@@ -50,9 +50,7 @@ fn a_body_past_the_limit_is_413_and_nothing_is_forwarded_where_its_length_is_kno
         ("large", 1 << 20, 200),
         ("large", (1 << 20) + 1, 413),
     ] {
-        // An answer before the end of the body can be lost to a reset, because this client reads only once it has sent all.
-        let mut answers = (0..20).filter_map(|_| raw(gateway.address, &chunked(name, bytes)));
-        let answer = answers.next().expect("one of twenty is answered");
+        let answer = raw(gateway.address, &chunked(name, bytes)).expect("an answer");
         assert_eq!(answer.status, status, "{name} {bytes}: {}", answer.text());
     }
 }

@@ -1,6 +1,7 @@
 //! What `skep local` starts, replaces and ends.
 
 use std::io::Write;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::support::client::{get, post, read, send};
@@ -247,4 +248,27 @@ fn local_watchdogs_have_no_metrics_port_to_fight_for() {
     let env = get(gateway.address, "/function/env").text();
     assert!(env.contains("metrics_port=off\n"), "{env}");
     assert!(!gateway.log().contains("metrics port"), "{}", gateway.log());
+}
+
+#[test]
+fn the_gateway_takes_all_the_descriptors_it_may_have_and_its_functions_do_not() {
+    let gateway = Gateway::under("-Sn 100", "  limit:\n    fprocess: sh -c 'ulimit -Sn'");
+    let held: Vec<_> = (0..300)
+        .map(|_| TcpStream::connect(gateway.address).unwrap())
+        .collect();
+    assert_eq!(get(gateway.address, "/function/limit").text(), "100\n");
+    eventually("all have been let in", || {
+        gateway.metric("skep_connections") > 300.5
+    });
+    assert!(
+        !gateway.log().contains("files may be open"),
+        "there are enough"
+    );
+    drop(held);
+    let narrow = Gateway::under("-n 500", "  cat:\n    fprocess: cat");
+    assert!(
+        narrow.log().contains("only 500 files may be open"),
+        "{}",
+        narrow.log()
+    );
 }

@@ -104,17 +104,30 @@ impl Gateway {
             args.extend(["--port", "0"]);
         }
         args.extend(flags);
-        Self::start(&args, folder)
+        Self::start(skep().args(args), folder)
+    }
+
+    /// A gateway whose shell has this limit of open files, in the words of `ulimit`.
+    pub fn under(limit: &str, functions: &str) -> Self {
+        let folder = Folder::new();
+        let stack = folder.write("stack.yml", &stack(functions));
+        let script = format!("ulimit {limit}; exec \"$0\" local \"$1\" --port 0");
+        let skep = skep();
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", &script])
+            .arg(skep.get_program())
+            .arg(stack);
+        Self::start(&mut shell, folder)
     }
 
     /// A gateway of an existing stack file.
     pub fn of_file(file: &str) -> Self {
-        Self::start(&["local", file, "--port", "0"], Folder::new())
+        Self::start(skep().args(["local", file, "--port", "0"]), Folder::new())
     }
 
-    fn start(args: &[&str], folder: Folder) -> Self {
-        let mut child = skep()
-            .args(args)
+    fn start(command: &mut Command, folder: Folder) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::journal::Journal;
 use super::stack::StackFunction;
+use crate::descriptors;
 
 /// What a function's environment takes over from ours; the rest is the gateway's own business.
 const INHERITED: [&str; 7] = [
@@ -222,6 +223,7 @@ impl Recipe {
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .spawn()?;
+        descriptors::as_before(child.id());
         let stdout = child.stdout.take();
         let lifeline = stdout.map(|stdout| tokio::spawn(self.pass_on(stdout)));
         if let Some(stderr) = child.stderr.take() {
