@@ -326,7 +326,7 @@ impl Gateway {
         };
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let (pages, metrics) = (self.pages.clone(), self.shared.metrics.clone());
-        let make = move |_peer| edge::metrics_service(pages.clone(), metrics.clone());
+        let make = move |_caller| edge::metrics_service(pages.clone(), metrics.clone());
         // Whoever watches is not counted among the callers, and comes in when there are too many of those.
         let limits = limits(config, Metrics::new().connections(), None);
         let ordered = ordered.clone();
@@ -381,7 +381,7 @@ impl Gateway {
                 let served = runtime.and_then(|runtime| {
                     runtime.block_on(server::serve(
                         listeners,
-                        |peer| edge.clone().service(peer),
+                        |caller| edge.clone().service(caller),
                         &limits,
                         ordered,
                         &drain,

@@ -4,7 +4,6 @@ mod identify;
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,10 +18,12 @@ use tower::{Service, ServiceBuilder, service_fn};
 
 use self::identify::IdentifyLayer;
 use crate::api::{Manager, Pages};
-use crate::invoke::{Invoker, headers};
+use crate::invoke::Invoker;
+use crate::invoke::headers::{self, Origin};
 use crate::metrics::{Metrics, Refused};
 use crate::reply::{self, Body, CALL_ID, Failure};
 use crate::router::{self, Operation, Page, Refusal, Route};
+use crate::server::Caller;
 
 /// Names a function for a request to `/`.
 pub const FUNCTION: HeaderName = HeaderName::from_static("x-function");
@@ -47,22 +48,21 @@ impl Edge {
     /// The service of one connection.
     pub fn service(
         self: Arc<Self>,
-        peer: SocketAddr,
+        caller: Caller,
     ) -> TowerToHyperService<
         impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
         + Clone
         + Send,
     > {
         // Made once for a connection, not for each of its requests.
-        let peer = HeaderValue::try_from(peer.ip().to_canonical().to_string())
-            .expect("an address is visible ASCII");
+        let origin = Origin::of(caller.peer.ip(), caller.secure);
         let stack = ServiceBuilder::new()
             // Outermost, so that every answer bears the ids, whoever made it.
             .layer(IdentifyLayer)
             .service(service_fn(move |request| {
-                let (edge, peer) = (self.clone(), peer.clone());
+                let (edge, origin) = (self.clone(), origin.clone());
                 async move {
-                    let mut response = edge.dispatch(request, &peer).await;
+                    let mut response = edge.dispatch(request, &origin).await;
                     if edge.pages.draining.load(Ordering::Relaxed) {
                         close_after(&mut response);
                     }
@@ -72,7 +72,7 @@ impl Edge {
         TowerToHyperService::new(stack)
     }
 
-    async fn dispatch(&self, request: Request<Incoming>, peer: &HeaderValue) -> Response<Body> {
+    async fn dispatch(&self, request: Request<Incoming>, origin: &Origin) -> Response<Body> {
         if let Err(refusal) = framing(&request) {
             return self.refuse(&request, refusal);
         }
@@ -89,13 +89,13 @@ impl Edge {
                 };
                 // The name is a piece of the request that is about to be rewritten.
                 let name: NameBuffer = NameBuffer::of(name);
-                let (request, upgrade, call_id) = prepare(request, target, peer);
+                let (request, upgrade, call_id) = prepare(request, target, origin);
                 self.invoker
                     .call(name.as_str(), request, upgrade, &call_id)
                     .await
             }
             Route::Page(page) => self.page(page).await,
-            Route::Manage(operation) => self.manage(operation, request, peer).await,
+            Route::Manage(operation) => self.manage(operation, request, &origin.address).await,
             Route::Refused(refusal) => self.refuse(&request, refusal),
         }
     }
@@ -273,7 +273,7 @@ fn target(rest: &str, query: Option<&str>) -> Option<PathAndQuery> {
 fn prepare(
     mut request: Request<Incoming>,
     target: PathAndQuery,
-    peer: &HeaderValue,
+    origin: &Origin,
 ) -> (Request<Incoming>, Option<OnUpgrade>, HeaderValue) {
     // RFC 9112 §3.2.2: the authority of an absolute-form target replaces the Host field.
     if let Some(host) = request
@@ -298,7 +298,7 @@ fn prepare(
     }
     *request.uri_mut() = Uri::from(target);
     *request.version_mut() = Version::HTTP_11;
-    let upgrades = headers::outbound(request.headers_mut(), peer);
+    let upgrades = headers::outbound(request.headers_mut(), origin);
     let upgrade = upgrades.then(|| hyper::upgrade::on(&mut request));
     let id = call_id(&request);
     (request, upgrade, id)

@@ -36,6 +36,15 @@ const LINGER: Duration = Duration::from_millis(500);
 /// How long tunnels may take to say goodbye once time is over.
 const FAREWELL: Duration = Duration::from_millis(1500);
 
+/// Who is at the other end of a connection, as the connection itself shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The address that it comes from.
+    pub peer: SocketAddr,
+    /// Whether it came by TLS.
+    pub secure: bool,
+}
+
 /// What bounds a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
@@ -172,7 +181,7 @@ pub async fn serve<M, S>(
     patience: Patience,
 ) -> io::Result<Drained>
 where
-    M: Fn(SocketAddr) -> S,
+    M: Fn(Caller) -> S,
     S: Service<Request<Incoming>, Response = Response<Body>> + Send + Unpin + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -182,7 +191,11 @@ where
     let http = protocol(limits.each);
     let open = |stream, peer| match limits.all.admit() {
         Some(counted) => {
-            let connection = connection(&http, stream, make(peer), limits.each, drain, counted);
+            let caller = Caller {
+                peer,
+                secure: false,
+            };
+            let connection = connection(&http, stream, make(caller), limits.each, drain, counted);
             drop(tokio::spawn(connection));
         }
         None => turn_away(&stream),
