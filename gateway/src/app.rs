@@ -11,11 +11,13 @@ use prometheus::{Gauge, IntCounter};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use self::doors::Doors;
 use self::signals::Signals;
 use crate::api::{Manager, Orchestration, Pages};
 use crate::auth::Gate;
+use crate::certificate::Certificate;
 use crate::config::{Config, LogFormat, Shown};
 use crate::discovery::local::Local;
 use crate::discovery::local::stack::{Run, Stack};
@@ -27,7 +29,7 @@ use crate::edge::{self, Edge};
 use crate::invoke::{CallLimits, Invoker, Shared};
 use crate::metrics::Metrics;
 use crate::probe::{self, Job, Prober};
-use crate::server::{self, ConnectionLimits, Connections, Drained, Limits, Order, Patience};
+use crate::server::{self, ConnectionLimits, Connections, Door, Drained, Limits, Order, Patience};
 use crate::table::{Table, TableWriter};
 use crate::turnstile::Turnstile;
 
@@ -88,7 +90,7 @@ pub fn local(config: &Config, file: &Path) -> Result<(), String> {
     let stack = Stack::load(file, |name| std::env::var(name).ok())
         .map_err(|mistakes| mistakes.join("\nskep: "))?;
     let gateway = Gateway::bind(config, Orchestration::Local, gate(config)?)?;
-    let greeting = greeting(&stack, &format!("http://{}", gateway.doors.address));
+    let greeting = greeting(&stack, &gateway.doors.urls);
     let runtime = control_runtime()?;
     runtime.block_on(async {
         let provider = Local::start(file, stack)
@@ -111,13 +113,15 @@ pub fn local(config: &Config, file: &Path) -> Result<(), String> {
 }
 
 /// What a person who typed `skep local` wants to know.
-fn greeting(stack: &Stack, base: &str) -> String {
+fn greeting(stack: &Stack, urls: &[String]) -> String {
+    let base = &urls[0];
     let names = stack.functions.keys().chain(stack.skipped.keys());
     let width = names
         .map(|name| name.as_str().len())
         .max()
         .unwrap_or_default();
-    let mut lines = vec![format!("skep {} listens on {base}", crate::VERSION)];
+    let all = urls.join(" and ");
+    let mut lines = vec![format!("skep {} listens on {all}", crate::VERSION)];
     for (name, function) in &stack.functions {
         let what = match &function.run {
             Run::Command { replicas: 1, .. } => {
@@ -174,6 +178,19 @@ fn gate(config: &Config) -> Result<Gate, String> {
     )
 }
 
+/// What is shown to clients that come by TLS, and how hands are shaken with them.
+fn certificate(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<(Certificate, TlsAcceptor)>, String> {
+    let Some(tls) = &config.tls else {
+        return Ok(None);
+    };
+    let certificate = Certificate::load(tls.files.clone(), metrics.clone())?;
+    let acceptor = certificate.acceptor(&server::PROTOCOLS)?;
+    Ok(Some((certificate, acceptor)))
+}
+
 /// Everything that is not a call runs here: discovery, probes, pages, local processes.
 fn control_runtime() -> Result<Runtime, String> {
     Builder::new_current_thread()
@@ -188,19 +205,22 @@ struct Gateway {
     shared: Shared,
     pages: Arc<Pages>,
     gate: Arc<Gate>,
+    certificate: Option<Certificate>,
     probes: tokio::sync::mpsc::UnboundedReceiver<Job>,
 }
 
 impl Gateway {
     fn bind(config: &Config, orchestration: Orchestration, gate: Gate) -> Result<Self, String> {
-        let doors = Doors::open(config)?;
+        let metrics = Arc::new(Metrics::new());
+        let (certificate, tls) = certificate(config, &metrics)?.unzip();
+        let doors = Doors::open(config, tls.as_ref())?;
         let (prober, probes) = Prober::new();
         let shared = Shared {
             table: Table::default(),
             freshness: Freshness::default(),
             prober,
             nudge: Arc::new(Notify::new()),
-            metrics: Arc::new(Metrics::new()),
+            metrics,
             limits: CallLimits {
                 connect: config.connect_timeout,
                 timeout: config.upstream_timeout,
@@ -225,6 +245,7 @@ impl Gateway {
             shared,
             pages,
             gate: Arc::new(gate),
+            certificate,
             probes,
         })
     }
@@ -240,6 +261,9 @@ impl Gateway {
         let (metrics_orders, metrics_ordered) = watch::channel(Order::Serve);
         self.start_discovery(config, provider);
         self.start_metrics_server(config, &metrics_ordered)?;
+        if let Some(certificate) = self.certificate.take() {
+            tokio::spawn(certificate.follow());
+        }
         let draining = self.pages.draining.clone();
         let heir = self.doors.heir.clone();
         let predecessor = self.doors.predecessor.take();
@@ -250,8 +274,8 @@ impl Gateway {
             let _ = tokio::time::timeout(config.patience, ready).await;
         }
         tracing::info!(
-            "listening on http://{} with {} worker(s)",
-            self.doors.address,
+            "listening on {} with {} worker(s)",
+            self.doors.urls.join(" and "),
             config.workers
         );
         if self.gate.is_open() {
@@ -321,7 +345,7 @@ impl Gateway {
         config: &Config,
         ordered: &watch::Receiver<Order>,
     ) -> Result<(), String> {
-        let Some(listener) = self.doors.metrics.take() else {
+        let Some(listener) = self.doors.metrics.pop() else {
             return Ok(());
         };
         let address = listener.local_addr().map_err(|error| error.to_string())?;
@@ -333,7 +357,15 @@ impl Gateway {
         tokio::spawn(async move {
             let drain = Drain::default();
             let patience = Patience::default();
-            server::serve(vec![listener], make, &limits, ordered, &drain, patience).await
+            server::serve(
+                vec![Door::plain(listener)],
+                make,
+                &limits,
+                ordered,
+                &drain,
+                patience,
+            )
+            .await
         });
         tracing::info!("metrics on http://{address}/metrics");
         Ok(())
@@ -358,7 +390,7 @@ impl Gateway {
     ) -> Result<Vec<oneshot::Receiver<Drained>>, String> {
         let control = Handle::current();
         let mut ends = Vec::new();
-        for (number, listeners) in self.doors.workers.into_iter().enumerate() {
+        for (number, doors) in self.doors.workers.into_iter().enumerate() {
             let drain = Drain::default();
             let edge = Arc::new(Edge {
                 invoker: Invoker::new(self.shared.clone(), number, drain.clone()),
@@ -380,7 +412,7 @@ impl Gateway {
                 let runtime = Builder::new_current_thread().enable_all().build();
                 let served = runtime.and_then(|runtime| {
                     runtime.block_on(server::serve(
-                        listeners,
+                        doors,
                         |caller| edge.clone().service(caller),
                         &limits,
                         ordered,

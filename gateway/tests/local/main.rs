@@ -27,4 +27,5 @@ mod samples;
 mod smuggling;
 mod soak;
 mod structure;
+mod tls;
 mod upgrades;
