@@ -61,6 +61,8 @@ pub struct Config {
     pub port: Option<u16>,
     /// Port for calls by TLS, if any.
     pub tls: Option<Tls>,
+    /// Port for operators alone, if they have one.
+    pub system_port: Option<u16>,
     /// Port for metrics, if any.
     pub metrics_port: Option<u16>,
     /// Overlay network to route on.
@@ -207,6 +209,7 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
             }),
             port,
             tls,
+            system_port: self.get("system-port", port_or_off),
             metrics_port: self.get("metrics-port", port_or_off),
             network: self.get("network", |text| {
                 network_name(text).ok_or("write a network's name or id")

@@ -1,6 +1,7 @@
 //! The edge: the layers around every request, outermost first, and the dispatch of routes.
 
 mod identify;
+mod operators;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -17,6 +18,7 @@ use tokio::runtime::Handle;
 use tower::{Service, ServiceBuilder, service_fn};
 
 use self::identify::IdentifyLayer;
+pub use self::operators::{metrics_service, system_service};
 use crate::api::{Manager, Pages};
 use crate::invoke::Invoker;
 use crate::invoke::headers::{self, Origin};
@@ -42,6 +44,8 @@ pub struct Edge {
     pub control: Handle,
     /// The namespace that a name may leave out.
     pub namespace: Arc<str>,
+    /// Whether what is the operators' is on a port of its own.
+    pub calls_only: bool,
 }
 
 impl Edge {
@@ -76,6 +80,9 @@ impl Edge {
         if let Err(refusal) = framing(&request) {
             return self.refuse(&request, refusal);
         }
+        if self.calls_only && router::is_for_operators(request.uri().path()) {
+            return self.refuse(&request, Refusal::NoSuchPage);
+        }
         let x_function = request.headers().get(FUNCTION).map(HeaderValue::as_bytes);
         match router::route(
             request.method(),
@@ -94,6 +101,9 @@ impl Edge {
                     .call(name.as_str(), request, upgrade, &call_id)
                     .await
             }
+            Route::Page(Page::Help) if self.calls_only => {
+                self.refuse(&request, Refusal::NoSuchPage)
+            }
             Route::Page(page) => self.page(page).await,
             Route::Manage(operation) => self.manage(operation, request, &origin.address).await,
             Route::Refused(refusal) => self.refuse(&request, refusal),
@@ -101,8 +111,15 @@ impl Edge {
     }
 
     async fn page(&self, page: Page) -> Response<Body> {
-        let pages = self.pages.clone();
-        self.on_control(async move { pages.answer(&page) }).await
+        let (pages, in_short) = (self.pages.clone(), self.calls_only);
+        let answer = async move {
+            if in_short {
+                pages.answer_in_short(&page)
+            } else {
+                pages.answer(&page)
+            }
+        };
+        on(&self.control, answer).await
     }
 
     async fn manage(
@@ -113,29 +130,30 @@ impl Edge {
     ) -> Response<Body> {
         let (manager, peer) = (self.manager.clone(), peer.clone());
         // A change that was begun is finished, though its caller may have gone.
-        self.on_control(async move {
+        let answer = async move {
             let peer = peer.to_str().unwrap_or("-");
             manager.answer(operation, request, peer).await
-        })
-        .await
-    }
-
-    async fn on_control(
-        &self,
-        answer: impl Future<Output = Response<Body>> + Send + 'static,
-    ) -> Response<Body> {
-        self.control.spawn(answer).await.unwrap_or_else(|error| {
-            tracing::error!("a page could not be made: {error}");
-            reply::text(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "this page could not be made: see the gateway's log\n",
-            )
-        })
+        };
+        on(&self.control, answer).await
     }
 
     fn refuse(&self, request: &Request<Incoming>, refusal: Refusal) -> Response<Body> {
         refuse(&self.metrics, request, refusal)
     }
+}
+
+/// An answer that is made on another runtime.
+async fn on(
+    runtime: &Handle,
+    answer: impl Future<Output = Response<Body>> + Send + 'static,
+) -> Response<Body> {
+    runtime.spawn(answer).await.unwrap_or_else(|error| {
+        tracing::error!("a page could not be made: {error}");
+        reply::text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "this page could not be made: see the gateway's log\n",
+        )
+    })
 }
 
 /// Tells the caller that this connection brings no further answer. An upgraded one is no longer HTTP's.
@@ -144,32 +162,6 @@ fn close_after(response: &mut Response<Body>) {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
-}
-
-/// The service of the metrics port: health, readiness and metrics, nothing else.
-pub fn metrics_service(
-    pages: Arc<Pages>,
-    metrics: Arc<Metrics>,
-) -> TowerToHyperService<
-    impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
-    + Clone
-    + Send,
-> {
-    let stack = ServiceBuilder::new()
-        .layer(IdentifyLayer)
-        .service(service_fn(move |request: Request<Incoming>| {
-            let response = match router::route(request.method(), request.uri().path(), None, "") {
-                Route::Page(page @ (Page::Health | Page::Ready | Page::Metrics)) => {
-                    pages.answer(&page)
-                }
-                Route::Refused(refusal @ Refusal::Method { .. }) => {
-                    refuse(&metrics, &request, refusal)
-                }
-                _ => refuse(&metrics, &request, Refusal::NoSuchPage),
-            };
-            std::future::ready(Ok(response))
-        }));
-    TowerToHyperService::new(stack)
 }
 
 fn refuse(metrics: &Metrics, request: &Request<Incoming>, refusal: Refusal) -> Response<Body> {
@@ -201,6 +193,11 @@ fn refuse(metrics: &Metrics, request: &Request<Incoming>, refusal: Refusal) -> R
             Refused::NotFound,
             StatusCode::NOT_FOUND,
             "nothing is here; functions are at /function/<name>".to_owned(),
+        ),
+        Refusal::NoCallsHere => (
+            Refused::NotFound,
+            StatusCode::NOT_FOUND,
+            "functions are not called on this port".to_owned(),
         ),
         Refusal::Method { allow } => (
             Refused::Method,

@@ -40,16 +40,19 @@ pub struct Listeners {
     pub calls: Vec<TcpListener>,
     /// For calls by TLS: as many.
     pub secure: Vec<TcpListener>,
+    /// For operators: one or none.
+    pub system: Vec<TcpListener>,
     /// For metrics: one or none.
     pub metrics: Vec<TcpListener>,
 }
 
 impl Listeners {
     /// Each kind, with the byte that says that one of it follows.
-    fn kinds(&self) -> [(u8, &Vec<TcpListener>); 3] {
+    fn kinds(&self) -> [(u8, &Vec<TcpListener>); 4] {
         [
             (b'c', &self.calls),
             (b't', &self.secure),
+            (b'o', &self.system),
             (b'm', &self.metrics),
         ]
     }
@@ -58,6 +61,7 @@ impl Listeners {
         match tag {
             b'c' => Some(&mut self.calls),
             b't' => Some(&mut self.secure),
+            b'o' => Some(&mut self.system),
             b'm' => Some(&mut self.metrics),
             _ => None,
         }

@@ -7,17 +7,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
+use crate::api::types::{Port, Serves};
 use crate::config::Config;
 use crate::handover::{self, Listeners, Predecessor};
 use crate::server::{self, Door};
 
 /// The open ports.
 pub(super) struct Doors {
-    /// Where calls come, as a client writes it: the plain one first.
-    pub(super) urls: Vec<String>,
     /// The doors of each worker.
     pub(super) workers: Vec<Vec<Door>>,
-    pub(super) metrics: Vec<TcpListener>,
+    pub(super) system: Option<TcpListener>,
+    pub(super) metrics: Option<TcpListener>,
+    /// Each port, and what it is for.
+    pub(super) ports: Vec<Port>,
     /// The gateway that still serves on them.
     pub(super) predecessor: Option<Predecessor>,
     pub(super) heir: Heir,
@@ -31,6 +33,7 @@ impl Doors {
         let ours = Listeners {
             calls: open(config, config.port, "port", theirs.calls, workers)?,
             secure: open(config, tls_port, "tls-port", theirs.secure, workers)?,
+            system: open(config, config.system_port, "system-port", theirs.system, 1)?,
             metrics: open(
                 config,
                 config.metrics_port,
@@ -43,10 +46,7 @@ impl Doors {
             Some(_) => ours.held_again().map_err(|error| error.to_string())?,
             None => Listeners::default(),
         };
-        let urls = [("http", &ours.calls), ("https", &ours.secure)]
-            .into_iter()
-            .filter_map(|(scheme, listeners)| url(scheme, listeners.first()?));
-        let urls = urls.collect();
+        let ports = ports(&ours);
         let plain = ours.calls.into_iter().map(Door::plain);
         let secure = ours.secure.into_iter().map(|listener| Door {
             listener,
@@ -57,17 +57,37 @@ impl Doors {
             worker.extend(doors);
         }
         Ok(Self {
-            urls,
+            ports,
             workers: dealt,
-            metrics: ours.metrics,
+            system: ours.system.into_iter().next(),
+            metrics: ours.metrics.into_iter().next(),
             predecessor,
             heir: Heir(Arc::new(Mutex::new(kept))),
         })
     }
 }
 
-fn url(scheme: &str, listener: &TcpListener) -> Option<String> {
-    Some(format!("{scheme}://{}", listener.local_addr().ok()?))
+/// Each port, and what it is for: those for calls first, the plain one before the other.
+fn ports(open: &Listeners) -> Vec<Port> {
+    let calls = if open.system.is_empty() {
+        Serves::Everything
+    } else {
+        Serves::Calls
+    };
+    let kinds = [
+        ("http", &open.calls, calls),
+        ("https", &open.secure, calls),
+        ("http", &open.system, Serves::System),
+        ("http", &open.metrics, Serves::Metrics),
+    ];
+    let port = |(scheme, listeners, serves): (_, &Vec<TcpListener>, _)| {
+        let address = listeners.first()?.local_addr().ok()?;
+        Some(Port {
+            url: format!("{scheme}://{address}"),
+            serves,
+        })
+    };
+    kinds.into_iter().filter_map(port).collect()
 }
 
 fn ask(config: &Config) -> Result<(Option<Predecessor>, Listeners), String> {

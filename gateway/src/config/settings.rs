@@ -45,6 +45,12 @@ pub const SETTINGS: &[Setting] = &[
         "file of the certificate's private key (PEM)",
     ),
     setting(
+        "system-port",
+        "system_port",
+        "off",
+        "port for /system, metrics, health and the page; then `port` and `tls_port` take calls alone",
+    ),
+    setting(
         "metrics-port",
         "metrics_port",
         "8082",

@@ -141,6 +141,12 @@ impl Gateway {
         addressed(&self.greeting, "https://")
     }
 
+    /// The port that is for this, where it is not for calls.
+    pub fn port_for(&self, what: &str) -> SocketAddr {
+        let line = self.greeting.lines().find(|line| line.ends_with(what));
+        addressed(line.unwrap(), "://")
+    }
+
     /// Writes another stack file in place of the first.
     pub fn change(&self, functions: &str) {
         self.folder.write("stack.yml", &stack(functions));
