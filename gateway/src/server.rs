@@ -10,7 +10,6 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
@@ -227,10 +226,13 @@ where
                 drop(tokio::spawn(connection));
             }
             Some(tls) => {
-                let shaken = (tls.clone(), stream);
-                let connection =
-                    secure_connection(http.clone(), shaken, service, limits.each, guest, counted);
-                drop(tokio::spawn(connection));
+                let shaking = tls::Shaking {
+                    stream,
+                    tls: tls.clone(),
+                    http: http.clone(),
+                    limits: limits.each,
+                };
+                drop(tokio::spawn(shaking.connection(service, guest, counted)));
             }
         }
     };
@@ -405,41 +407,6 @@ where
             ended = Box::pin(served).await;
         }
         note(ended);
-    }
-}
-
-/// One connection that begins with a handshake, which may take as long as a request's head.
-async fn secure_connection<S>(
-    http: http1::Builder,
-    (tls, stream): (TlsAcceptor, TcpStream),
-    service: S,
-    limits: ConnectionLimits,
-    mut guest: Guest,
-    counted: Counted,
-) where
-    S: Service<Request<Incoming>, Response = Response<Body>> + Send + Unpin + 'static,
-    S::Future: Send,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    // Boxed: it is large, and over long before the connection is.
-    let shaken = Box::pin(timeout(limits.read_timeout, tls::accept(&tls, stream)));
-    let shaken = tokio::select! {
-        biased;
-        shaken = shaken => shaken.unwrap_or_else(|late| Err(late.into())),
-        () = guest.reached(Phase::Finishing) => return,
-    };
-    match shaken {
-        Ok(stream) if tls::agreed_on_h2(&stream) => {
-            let io = TokioIo::new(stream);
-            let served = h2::serve(io, Bytes::new(), service, limits, guest);
-            note(Box::pin(served).await);
-            drop(counted);
-        }
-        Ok(stream) => {
-            let io = TokioIo::new(stream);
-            Box::pin(connection(&http, io, service, limits, guest, counted)).await;
-        }
-        Err(error) => tracing::debug!("handshake: {error}"),
     }
 }
 

@@ -8,6 +8,7 @@
 mod support;
 
 mod calls;
+mod certificates;
 mod client;
 mod commands;
 mod failures;

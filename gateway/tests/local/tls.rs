@@ -1,4 +1,4 @@
-//! Calls by TLS: what is agreed on, what is refused, and a certificate that is renewed while calls are made.
+//! Calls by TLS: what is agreed on, what is refused, and that all that holds for plain ones holds for them.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,28 +6,27 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::authority::{Authority, Stream};
+use crate::support::authority::Authority;
 use crate::support::client::{self, get, raw, try_get};
-use crate::support::gateway::{Folder, Gateway, run};
+use crate::support::gateway::{Folder, Gateway};
 use crate::support::steady::{Load, Steady};
 use crate::support::upstream::Upstream;
 use crate::support::{eventually, within};
 
-const CAT: &str = "  cat:\n    fprocess: cat\n    labels:\n      com.openfaas.scale.min: 2";
+pub(crate) const CAT: &str =
+    "  cat:\n    fprocess: cat\n    labels:\n      com.openfaas.scale.min: 2";
 const RATE: u32 = 60;
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-const REFUSED: &str = "skep_tls_certificate_loads_total{result=\"error\"}";
-const TAKEN: &str = "skep_tls_certificate_loads_total{result=\"ok\"}";
 
 /// An authority, and a certificate of its in a folder.
-struct World {
-    authority: Authority,
-    folder: Folder,
-    files: [PathBuf; 2],
+pub(crate) struct World {
+    pub(crate) authority: Authority,
+    pub(crate) folder: Folder,
+    pub(crate) files: [PathBuf; 2],
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (authority, folder) = (Authority::new(), Folder::new());
         let files = authority.write(&folder, 2100);
         Self {
@@ -37,17 +36,17 @@ impl World {
         }
     }
 
-    fn flags<'a>(&'a self, port: &'a str) -> [&'a str; 6] {
+    pub(crate) fn flags<'a>(&'a self, port: &'a str) -> [&'a str; 6] {
         let [cert, key] = &self.files;
         let [cert, key] = [cert, key].map(|file| file.to_str().unwrap());
         ["--tls-port", port, "--tls-cert", cert, "--tls-key", key]
     }
 
-    fn gateway(&self, functions: &str, more: &[&str]) -> Gateway {
+    pub(crate) fn gateway(&self, functions: &str, more: &[&str]) -> Gateway {
         Gateway::with(functions, &[&self.flags("0"), more].concat())
     }
 
-    fn curl(&self, url: &str, args: &[&str]) -> String {
+    pub(crate) fn curl(&self, url: &str, args: &[&str]) -> String {
         let trusted = self.authority.write_own(&self.folder);
         let output = Command::new("curl")
             .args(["-sS", "--max-time", "30", "--cacert"])
@@ -95,6 +94,44 @@ fn both_versions_of_http_are_spoken_as_agreed() {
         page.contains("skep_tls_certificate_ends_timestamp_seconds 4102444800\n"),
         "{page}"
     );
+}
+
+#[test]
+fn large_bodies_pass_whole_both_ways() {
+    let world = World::new();
+    let gateway = world.gateway(CAT, &[]);
+    let url = format!("https://{}/function/cat", gateway.secure_address());
+    let body: String = (0..500_000).map(|n| format!("{n:07}\n")).collect();
+    let file = world.folder.write("body", &body);
+    let data = format!("@{}", file.display());
+    for version in ["--http1.1", "--http2"] {
+        let said = world.curl(&url, &[version, "--data-binary", &data]);
+        assert!(
+            said.starts_with(&body) && said.ends_with(" 200"),
+            "{version}"
+        );
+    }
+}
+
+#[test]
+fn a_caller_that_does_not_read_is_cut_off() {
+    let upstream = Upstream::new(|stream, _| {
+        let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        stream.write_all(head).unwrap();
+        let piece = [b"10000\r\n".as_slice(), &vec![b'x'; 0x10000], b"\r\n"].concat();
+        while stream.write_all(&piece).is_ok() {}
+    });
+    let world = World::new();
+    let gateway = world.gateway(&upstream.entry("endless", ""), &["--write-timeout", "2s"]);
+    let mut deaf = world.authority.connect(gateway.secure_address());
+    let ask = b"GET /function/endless HTTP/1.1\r\nHost: t\r\n\r\n";
+    deaf.write_all(ask).unwrap();
+    let in_flight = "skep_in_flight{function_name=\"endless\"}";
+    eventually("the call runs", || gateway.metric(in_flight) > 0.5);
+    within(Duration::from_secs(30), "the call ends", || {
+        gateway.metric(in_flight) < 0.5
+    });
+    drop(deaf);
 }
 
 #[test]
@@ -151,7 +188,7 @@ fn ends(stream: &mut TcpStream) {
 }
 
 /// Calls by TLS: on connections that stay, and on a new one each.
-fn both_kinds(world: &World, to: SocketAddr) -> [Steady; 2] {
+pub(crate) fn both_kinds(world: &World, to: SocketAddr) -> [Steady; 2] {
     [true, false].map(|keep_alive| {
         let load = Load {
             keep_alive,
@@ -164,14 +201,14 @@ fn both_kinds(world: &World, to: SocketAddr) -> [Steady; 2] {
     })
 }
 
-fn more_are_made(calls: &[Steady; 2]) {
+pub(crate) fn more_are_made(calls: &[Steady; 2]) {
     let made = calls.each_ref().map(Steady::made);
     within(Duration::from_secs(30), "calls are made", || {
         (0..2).all(|nth| calls[nth].made() > made[nth] + RATE)
     });
 }
 
-fn all_went_well(calls: [Steady; 2]) {
+pub(crate) fn all_went_well(calls: [Steady; 2]) {
     for calls in calls {
         let tally = calls.stop();
         println!("{tally}");
@@ -179,156 +216,13 @@ fn all_went_well(calls: [Steady; 2]) {
     }
 }
 
-#[test]
-fn a_certificate_is_renewed_under_load_and_no_call_fails() {
-    let world = World::new();
-    let gateway = world.gateway(CAT, &[]);
-    let secure = gateway.secure_address();
-    let shown = || world.authority.shown(secure);
-    let mut first = world.authority.connect(secure);
-    assert_eq!(call(&mut first), "hi");
-    let calls = both_kinds(&world, secure);
-    more_are_made(&calls);
-    for end in 2101..2104 {
-        let before = shown();
-        let [cert, _] = world.authority.write(&world.folder, end);
-        eventually("the new one is shown", || shown() != before);
-        let text = std::fs::read_to_string(cert).unwrap();
-        let log = format!("good until {end}-01-01T00:00:00Z");
-        assert!(gateway.log().contains(&log), "{text} {}", gateway.log());
-        more_are_made(&calls);
-    }
-    all_went_well(calls);
-    assert_eq!(call(&mut first), "hi", "a connection outlives all of them");
-    assert!((gateway.metric(TAKEN) - 4.0).abs() < 0.5);
-}
-
-/// One call on a connection that stays open.
-fn call(stream: &mut Stream) -> String {
-    let request = b"POST /function/cat HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\nhi";
-    stream.write_all(request).unwrap();
-    let head = head(stream);
-    assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
-    let mut body = [0; 2];
-    stream.read_exact(&mut body).unwrap();
-    String::from_utf8_lossy(&body).into_owned()
-}
-
-fn head(stream: &mut impl Read) -> String {
+pub(crate) fn head(stream: &mut impl Read) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
         head.push(byte[0]);
     }
     String::from_utf8(head).unwrap()
-}
-
-#[test]
-fn what_is_no_certificate_is_kept_out_and_told_once() {
-    let world = World::new();
-    let gateway = world.gateway(CAT, &[]);
-    let secure = gateway.secure_address();
-    let good = world.authority.shown(secure);
-    let (cert, key) = world.authority.issue(2101);
-    let [cert_file, key_file] = world.files.each_ref().map(|file| file.to_str().unwrap());
-    let kept_out = |number: u32, file: &str, why: &str| {
-        eventually("it is looked at", || {
-            gateway.metric(REFUSED) > f64::from(number) - 0.5
-        });
-        let told = format!("{file}: {why}");
-        eventually(&told, || gateway.log().contains(&told));
-        assert_eq!(world.authority.shown(secure), good, "the last good one");
-        assert_eq!(
-            gateway.log().matches("cannot be used, so").count(),
-            number as usize
-        );
-    };
-    world.folder.write("cert.pem", "not a certificate\n");
-    kept_out(1, cert_file, "there is no certificate in it");
-    world.folder.write("cert.pem", &cert);
-    kept_out(
-        2,
-        key_file,
-        "this is not the key of the first certificate in",
-    );
-    std::fs::remove_file(key_file).unwrap();
-    kept_out(3, key_file, "it cannot be read");
-    world.folder.write("key.pem", &key);
-    eventually("the new one is shown", || {
-        world.authority.shown(secure) != good
-    });
-    assert!((gateway.metric(REFUSED) - 3.0).abs() < 0.5);
-}
-
-#[test]
-fn mistakes_are_told_at_the_start_with_all_others() {
-    let world = World::new();
-    let stack = world
-        .folder
-        .write("stack.yml", &format!("functions:\n{CAT}\n"));
-    let [cert, key] = world.files.each_ref().map(|file| file.to_str().unwrap());
-    let (_, other) = world.authority.issue(2101);
-    let other = world.folder.write("other.pem", &other);
-    let broken = world
-        .folder
-        .write("broken.pem", "-----BEGIN CERTIFICATE-----\nMIIB\n");
-    let nothing = world.folder.0.join("nothing.pem");
-    let [other, broken, nothing] =
-        [&other, &broken, &nothing].map(|path: &PathBuf| path.to_str().unwrap());
-    for (tls_cert, tls_key, told) in [
-        (
-            nothing,
-            key,
-            format!("--tls-cert={nothing}: it cannot be read: No such file"),
-        ),
-        (
-            cert,
-            nothing,
-            format!("--tls-key={nothing}: it cannot be read: No such file"),
-        ),
-        (
-            key,
-            key,
-            format!("--tls-cert={key}: there is no certificate in it"),
-        ),
-        (
-            cert,
-            cert,
-            format!("--tls-key={cert}: there is no private key in it"),
-        ),
-        (
-            broken,
-            key,
-            format!("--tls-cert={broken}: it cannot be understood as PEM"),
-        ),
-        (
-            cert,
-            other,
-            format!("--tls-key={other}: this is not the key of the first certificate in {cert}"),
-        ),
-        ("", key, "--tls-cert=: TLS needs this file".to_owned()),
-        (cert, "", "--tls-key=: TLS needs this file".to_owned()),
-    ] {
-        let args = [
-            "local",
-            stack.to_str().unwrap(),
-            "--port",
-            "x",
-            "--tls-port",
-            "0",
-        ];
-        let files = ["--tls-cert", tls_cert, "--tls-key", tls_key];
-        let output = run(&[&args[..], &files].concat(), &[]);
-        assert_eq!(output.status.code(), Some(64), "{told}");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(
-            said.contains(&told) && said.contains("--port=x"),
-            "{told} in {said}"
-        );
-        assert_eq!(said.lines().count(), 2, "{said}");
-    }
-    let off = run(&["config", "--port", "off"], &[]);
-    assert!(String::from_utf8_lossy(&off.stderr).contains("no tls_port either"));
 }
 
 #[test]
