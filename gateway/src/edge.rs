@@ -58,8 +58,8 @@ impl Edge {
         + Clone
         + Send,
     > {
-        // Made once for a connection, not for each of its requests.
-        let origin = Origin::of(caller.peer.ip(), caller.secure);
+        // Made once for a connection, not for each of its requests; shared, so that neither is larger for it.
+        let origin = Arc::new(Origin::of(caller.peer.ip(), caller.secure));
         let stack = ServiceBuilder::new()
             // Outermost, so that every answer bears the ids, whoever made it.
             .layer(IdentifyLayer)
