@@ -81,5 +81,6 @@ fn load(arguments: Arguments) -> Result<steady::Load, String> {
         count: arguments.count,
         keep_alive: !arguments.no_keep_alive,
         limit: Duration::from_secs(arguments.limit),
+        tls: None,
     })
 }

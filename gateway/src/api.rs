@@ -18,6 +18,7 @@ use hyper::{Response, StatusCode};
 use serde_json::json;
 
 pub use self::manager::Manager;
+use self::types::{Port, Serves};
 use crate::discovery::Freshness;
 use crate::life::State;
 use crate::metrics::{self, Metrics, Observed};
@@ -62,6 +63,8 @@ pub struct Pages {
     pub orchestration: Orchestration,
     /// The default namespace.
     pub namespace: Arc<str>,
+    /// Where this gateway listens.
+    pub ports: Vec<Port>,
     /// Whether the gateway is finishing: no new call should come.
     pub draining: Arc<AtomicBool>,
 }
@@ -71,7 +74,7 @@ impl Pages {
     #[must_use]
     pub fn answer(&self, page: &Page) -> Response<Body> {
         match page {
-            Page::Help => reply::text(StatusCode::OK, HELP),
+            Page::Help => reply::text(StatusCode::OK, self.help()),
             Page::Health => reply::json(
                 StatusCode::OK,
                 &json!({ "status": "ok", "version": crate::VERSION, "sha": crate::GIT_SHA }),
@@ -85,13 +88,40 @@ impl Pages {
         }
     }
 
+    /// Answers whoever may call functions and is told nothing else: whether calls can come here, not why.
+    #[must_use]
+    pub fn answer_in_short(&self, page: &Page) -> Response<Body> {
+        match page {
+            Page::Health => reply::json(StatusCode::OK, &json!({ "status": "ok" })),
+            Page::Ready if self.is_ready() => {
+                reply::json(StatusCode::OK, &json!({ "ready": true }))
+            }
+            _ => reply::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "ready": false })),
+        }
+    }
+
+    fn help(&self) -> String {
+        let mut help = HELP.to_owned();
+        if self.ports.iter().any(|port| port.serves == Serves::System) {
+            help += "\nEach HOST is another port of this gateway:\n\n";
+            for port in &self.ports {
+                help += &format!("  {port}\n");
+            }
+        }
+        help
+    }
+
+    fn is_ready(&self) -> bool {
+        self.freshness.age().is_some() && !self.draining.load(Ordering::Acquire)
+    }
+
     /// Ready once the functions were listed; the last known ones keep it ready while Docker is away (docs/decisions).
     fn ready(&self) -> Response<Body> {
         let age = self.freshness.age();
         let draining = self.draining.load(Ordering::Acquire);
         let trouble = self.freshness.trouble();
         let has_trouble = trouble.is_some();
-        let ready = age.is_some() && !draining;
+        let ready = self.is_ready();
         let reason = match (ready, draining) {
             (true, _) => trouble,
             (false, true) => Some("draining: this gateway is about to end".to_owned()),

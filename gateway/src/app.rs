@@ -1,21 +1,27 @@
 //! The one place that constructs and spawns: configuration → gateway → drain.
 
+mod aside;
 mod doors;
 mod signals;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use prometheus::{Gauge, IntCounter};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsAcceptor;
 
 use self::doors::Doors;
 use self::signals::Signals;
+use crate::api::types::Port;
 use crate::api::{Manager, Orchestration, Pages};
 use crate::auth::Gate;
+use crate::certificate::Certificate;
 use crate::config::{Config, LogFormat, Shown};
 use crate::descriptors;
 use crate::discovery::local::Local;
@@ -31,6 +37,9 @@ use crate::probe::{self, Job, Prober};
 use crate::server::{self, ConnectionLimits, Connections, Drained, Limits, Order, Patience};
 use crate::table::{Table, TableWriter};
 use crate::turnstile::Turnstile;
+
+/// How long operators may take to read the last answers, past the time that calls have.
+const LAST_LOOK: Duration = Duration::from_secs(2);
 
 /// Prints the effective settings.
 ///
@@ -89,7 +98,7 @@ pub fn local(config: &Config, file: &Path) -> Result<(), String> {
     let stack = Stack::load(file, |name| std::env::var(name).ok())
         .map_err(|mistakes| mistakes.join("\nskep: "))?;
     let gateway = Gateway::bind(config, Orchestration::Local, gate(config)?)?;
-    let greeting = greeting(&stack, &format!("http://{}", gateway.doors.address));
+    let greeting = greeting(&stack, &gateway.doors.ports);
     let runtime = control_runtime()?;
     runtime.block_on(async {
         let provider = Local::start(file, stack)
@@ -112,13 +121,19 @@ pub fn local(config: &Config, file: &Path) -> Result<(), String> {
 }
 
 /// What a person who typed `skep local` wants to know.
-fn greeting(stack: &Stack, base: &str) -> String {
+fn greeting(stack: &Stack, ports: &[Port]) -> String {
+    let calls = ports.iter().filter(|port| port.serves.calls());
+    let urls: Vec<_> = calls.map(|port| port.url.as_str()).collect();
+    let base = urls[0];
     let names = stack.functions.keys().chain(stack.skipped.keys());
     let width = names
         .map(|name| name.as_str().len())
         .max()
         .unwrap_or_default();
-    let mut lines = vec![format!("skep {} listens on {base}", crate::VERSION)];
+    let all = urls.join(" and ");
+    let mut lines = vec![format!("skep {} listens on {all}", crate::VERSION)];
+    let others = ports.iter().filter(|port| !port.serves.calls());
+    lines.extend(others.map(|port| format!("  {port}")));
     for (name, function) in &stack.functions {
         let what = match &function.run {
             Run::Command { replicas: 1, .. } => {
@@ -175,6 +190,19 @@ fn gate(config: &Config) -> Result<Gate, String> {
     )
 }
 
+/// What is shown to clients that come by TLS, and how hands are shaken with them.
+fn certificate(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<(Certificate, TlsAcceptor)>, String> {
+    let Some(tls) = &config.tls else {
+        return Ok(None);
+    };
+    let certificate = Certificate::load(tls.files.clone(), metrics.clone())?;
+    let acceptor = certificate.acceptor(&server::PROTOCOLS)?;
+    Ok(Some((certificate, acceptor)))
+}
+
 /// Everything that is not a call runs here: discovery, probes, pages, local processes.
 fn control_runtime() -> Result<Runtime, String> {
     Builder::new_current_thread()
@@ -189,20 +217,23 @@ struct Gateway {
     shared: Shared,
     pages: Arc<Pages>,
     gate: Arc<Gate>,
+    certificate: Option<Certificate>,
     probes: tokio::sync::mpsc::UnboundedReceiver<Job>,
 }
 
 impl Gateway {
     fn bind(config: &Config, orchestration: Orchestration, gate: Gate) -> Result<Self, String> {
         descriptors::take_all();
-        let doors = Doors::open(config)?;
+        let metrics = Arc::new(Metrics::new());
+        let (certificate, tls) = certificate(config, &metrics)?.unzip();
+        let doors = Doors::open(config, tls.as_ref())?;
         let (prober, probes) = Prober::new();
         let shared = Shared {
             table: Table::default(),
             freshness: Freshness::default(),
             prober,
             nudge: Arc::new(Notify::new()),
-            metrics: Arc::new(Metrics::new()),
+            metrics,
             limits: CallLimits {
                 connect: config.connect_timeout,
                 timeout: config.upstream_timeout,
@@ -220,6 +251,7 @@ impl Gateway {
             metrics: shared.metrics.clone(),
             orchestration,
             namespace: config.namespace.as_str().into(),
+            ports: doors.ports.clone(),
             draining: Arc::new(AtomicBool::new(false)),
         });
         Ok(Self {
@@ -227,6 +259,7 @@ impl Gateway {
             shared,
             pages,
             gate: Arc::new(gate),
+            certificate,
             probes,
         })
     }
@@ -239,9 +272,12 @@ impl Gateway {
         operator: Arc<dyn Operator>,
     ) -> Result<(), String> {
         let mut signals = Signals::new()?;
-        let (metrics_orders, metrics_ordered) = watch::channel(Order::Serve);
+        let aside = watch::Sender::new(Order::Serve);
         self.start_discovery(config, provider);
-        self.start_metrics_server(config, &metrics_ordered)?;
+        self.start_metrics_server(config, &aside);
+        if let Some(certificate) = self.certificate.take() {
+            tokio::spawn(certificate.follow());
+        }
         let draining = self.pages.draining.clone();
         let heir = self.doors.heir.clone();
         let predecessor = self.doors.predecessor.take();
@@ -251,18 +287,18 @@ impl Gateway {
             let ready = self.shared.table.all_ready(config.patience);
             let _ = tokio::time::timeout(config.patience, ready).await;
         }
-        tracing::info!(
-            "listening on http://{} with {} worker(s)",
-            self.doors.address,
-            config.workers
-        );
+        for port in &self.doors.ports {
+            tracing::info!("listening on {port}");
+        }
+        tracing::info!("{} worker(s) carry calls", config.workers);
         if self.gate.is_open() {
             tracing::info!(
-                "/system is open to everybody who reaches the port: set basic_auth=true to ask for a login"
+                "/system is open to everybody who reaches its port: set basic_auth=true to ask for a login"
             );
         }
         let (orders, ordered) = watch::channel(Order::Serve);
         let manager = Arc::new(self.manager(config, operator));
+        let system = self.start_system_server(config, &manager, &aside);
         let workers = self.start_workers(config, &manager, &ordered)?;
         if let Some(predecessor) = predecessor {
             predecessor.relieve();
@@ -277,7 +313,7 @@ impl Gateway {
             served = heir.serves(config) => {
                 served?;
                 tracing::info!("a new gateway serves: finishing running calls, for {limit:?} at most");
-                metrics_orders.send_replace(Order::HandOver);
+                aside.send_replace(Order::HandOver);
                 Order::HandOver
             }
             early = &mut all_ended => return early.and(Err("the workers ended on their own".to_owned())),
@@ -285,11 +321,20 @@ impl Gateway {
         draining.store(true, Ordering::Release);
         heir.gets_nothing();
         orders.send_replace(order);
+        let last = Instant::now() + config.drain_delay + limit + LAST_LOOK;
+        let all_ended = async {
+            let ended = all_ended.await;
+            // Operators can look as long as anything runs.
+            aside.send_replace(Order::Stop);
+            if let Some(system) = system {
+                let _ = timeout_at(last, system).await;
+            }
+            ended
+        };
         let ended = tokio::select! {
             ended = all_ended => ended,
             name = signals.next() => Err(format!("{name} again: running calls are cut")),
         };
-        metrics_orders.send_replace(Order::Stop);
         ended.inspect(|()| tracing::info!("done"))
     }
 
@@ -318,27 +363,24 @@ impl Gateway {
         tokio::spawn(discovery.run());
     }
 
-    fn start_metrics_server(
+    fn start_metrics_server(&mut self, config: &Config, orders: &watch::Sender<Order>) {
+        if let Some(listener) = self.doors.metrics.take() {
+            let (pages, metrics) = (self.pages.clone(), self.shared.metrics.clone());
+            let make = move |_caller| edge::metrics_service(pages.clone(), metrics.clone());
+            aside::serve(listener, make, config, orders);
+        }
+    }
+
+    fn start_system_server(
         &mut self,
         config: &Config,
-        ordered: &watch::Receiver<Order>,
-    ) -> Result<(), String> {
-        let Some(listener) = self.doors.metrics.take() else {
-            return Ok(());
-        };
-        let address = listener.local_addr().map_err(|error| error.to_string())?;
-        let (pages, metrics) = (self.pages.clone(), self.shared.metrics.clone());
-        let make = move |_peer| edge::metrics_service(pages.clone(), metrics.clone());
-        // Whoever watches is not counted among the callers, and comes in when there are too many of those.
-        let limits = limits(config, Metrics::new().connections(), None);
-        let ordered = ordered.clone();
-        tokio::spawn(async move {
-            let drain = Drain::default();
-            let patience = Patience::default();
-            server::serve(vec![listener], make, &limits, ordered, &drain, patience).await
-        });
-        tracing::info!("metrics on http://{address}/metrics");
-        Ok(())
+        manager: &Arc<Manager>,
+        orders: &watch::Sender<Order>,
+    ) -> Option<JoinHandle<()>> {
+        let listener = self.doors.system.take()?;
+        let (manager, metrics) = (manager.clone(), self.shared.metrics.clone());
+        let make = move |caller| edge::system_service(manager.clone(), metrics.clone(), caller);
+        Some(aside::serve(listener, make, config, orders))
     }
 
     fn manager(&self, config: &Config, operator: Arc<dyn Operator>) -> Manager {
@@ -360,7 +402,7 @@ impl Gateway {
     ) -> Result<Vec<oneshot::Receiver<Drained>>, String> {
         let control = Handle::current();
         let mut ends = Vec::new();
-        for (number, listeners) in self.doors.workers.into_iter().enumerate() {
+        for (number, doors) in self.doors.workers.into_iter().enumerate() {
             let drain = Drain::default();
             let edge = Arc::new(Edge {
                 invoker: Invoker::new(self.shared.clone(), number, drain.clone()),
@@ -370,6 +412,7 @@ impl Gateway {
                 control: control.clone(),
                 namespace: config.namespace.as_str().into(),
                 max_headers: config.max_headers,
+                calls_only: config.system_port.is_some(),
             });
             let counts = self.shared.metrics.connections();
             let limits = limits(config, counts, config.max_connections);
@@ -383,8 +426,8 @@ impl Gateway {
                 let runtime = Builder::new_current_thread().enable_all().build();
                 let served = runtime.and_then(|runtime| {
                     runtime.block_on(server::serve(
-                        listeners,
-                        |peer| edge.clone().service(peer),
+                        doors,
+                        |caller| edge.clone().service(caller),
                         &limits,
                         ordered,
                         &drain,

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::settings::{Mode, SETTINGS, Setting};
+use crate::certificate::{Files, Mistakes};
 use crate::discovery::swarm::engine::DockerHost;
 use crate::function::is_name;
 use crate::{duration, size};
@@ -42,13 +43,26 @@ impl fmt::Debug for LoginFrom {
     }
 }
 
+/// A port for TLS, and what is shown there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The port.
+    pub port: u16,
+    /// The certificate's files.
+    pub files: Files,
+}
+
 /// The effective configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Address to listen on.
     pub bind: IpAddr,
-    /// Port for calls.
-    pub port: u16,
+    /// Port for calls, unless they come by TLS alone.
+    pub port: Option<u16>,
+    /// Port for calls by TLS, if any.
+    pub tls: Option<Tls>,
+    /// Port for operators alone, if they have one.
+    pub system_port: Option<u16>,
     /// Port for metrics, if any.
     pub metrics_port: Option<u16>,
     /// Overlay network to route on.
@@ -189,21 +203,16 @@ struct Reader<'a, E> {
 
 impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
     fn config(&mut self) -> Config {
+        let (port, tls) = self.doors();
         Config {
             bind: self.get("bind", |text| {
                 text.parse()
                     .map_err(|_| "write an IP address such as 0.0.0.0 or ::")
             }),
-            port: self.get("port", |text| {
-                text.parse().map_err(|_| "write a port from 0 to 65535")
-            }),
-            metrics_port: self.get("metrics-port", |text| match text {
-                "off" => Ok(None),
-                text => text
-                    .parse()
-                    .map(Some)
-                    .map_err(|_| "write a port from 0 to 65535, or off"),
-            }),
+            port,
+            tls,
+            system_port: self.get("system-port", port_or_off),
+            metrics_port: self.get("metrics-port", port_or_off),
             network: self.get("network", |text| {
                 network_name(text).ok_or("write a network's name or id")
             }),
@@ -265,6 +274,34 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
         }
     }
 
+    /// The ports for calls: there is one at least.
+    fn doors(&mut self) -> (Option<u16>, Option<Tls>) {
+        let plain = self.get("port", port_or_off);
+        let mut file = |flag| self.get(flag, |text| Ok::<_, &str>(PathBuf::from(text)));
+        let files = Files {
+            cert: file("tls-cert"),
+            key: file("tls-key"),
+        };
+        let tls = self
+            .get("tls-port", port_or_off)
+            .map(|port| Tls { port, files });
+        match &tls {
+            Some(tls) => self.check(&tls.files),
+            None if plain.is_none() => self.mistake("port", "there is no tls_port either"),
+            None => {}
+        }
+        (plain, tls)
+    }
+
+    fn check(&mut self, files: &Files) {
+        let Mistakes { cert, key } = files.check().err().unwrap_or_default();
+        for (flag, why) in [("tls-cert", cert), ("tls-key", key)] {
+            if let Some(why) = why {
+                self.mistake(flag, why);
+            }
+        }
+    }
+
     fn login(&mut self) -> Option<LoginFrom> {
         let is_asked = self.get("basic-auth", |text| {
             text.parse::<bool>().map_err(|_| "write true or false")
@@ -287,22 +324,43 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
 
     /// The value of a setting. A mistake is noted, and the default stands in until all mistakes are reported.
     fn get<T, W: Display>(&mut self, flag: &str, parse: impl Fn(&str) -> Result<T, W>) -> T {
-        let setting = SETTINGS
-            .iter()
-            .find(|setting| setting.flag == flag)
-            .expect("every setting has its row");
-        let (value, source) = lookup(self.mode, self.flags, &self.env, setting);
+        let setting = row(flag);
+        let (value, _) = lookup(self.mode, self.flags, &self.env, setting);
         parse(&value).unwrap_or_else(|why| {
-            let name = if source == "flag" {
-                format!("--{flag}")
-            } else {
-                setting.env.to_owned()
-            };
-            self.mistakes
-                .push(format!("{name}={}: {why}", masked(&value)));
+            self.mistake(flag, why);
             let default = self.mode.default(setting);
             parse(default).unwrap_or_else(|_| unreachable!("the default of {flag} is valid"))
         })
+    }
+
+    fn mistake(&mut self, flag: &str, why: impl Display) {
+        let setting = row(flag);
+        let (value, source) = lookup(self.mode, self.flags, &self.env, setting);
+        let name = if source == "flag" {
+            format!("--{flag}")
+        } else {
+            setting.env.to_owned()
+        };
+        self.mistakes
+            .push(format!("{name}={}: {why}", masked(&value)));
+    }
+}
+
+fn row(flag: &str) -> &'static Setting {
+    SETTINGS
+        .iter()
+        .find(|setting| setting.flag == flag)
+        .expect("every setting has its row")
+}
+
+/// A port, or none.
+fn port_or_off(text: &str) -> Result<Option<u16>, &'static str> {
+    match text {
+        "off" => Ok(None),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|_| "write a port from 0 to 65535, or off"),
     }
 }
 
@@ -360,7 +418,7 @@ mod tests {
         let config = read(Mode::Swarm, &[], &[]).unwrap();
         assert_eq!(
             (config.port, config.metrics_port, config.network.as_str()),
-            (8080, Some(8082), "functions")
+            (Some(8080), Some(8082), "functions")
         );
         assert!(config.workers >= 1);
         let local = read(Mode::Local, &[], &[]).unwrap();
@@ -377,7 +435,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             (config.port, config.upstream_timeout),
-            (1, Duration::from_secs(300))
+            (Some(1), Duration::from_secs(300))
         );
     }
 

@@ -1,10 +1,10 @@
 //! The edge: the layers around every request, outermost first, and the dispatch of routes.
 
 mod identify;
+mod operators;
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -18,11 +18,14 @@ use tokio::runtime::Handle;
 use tower::{Service, ServiceBuilder, service_fn};
 
 use self::identify::IdentifyLayer;
+pub use self::operators::{metrics_service, system_service};
 use crate::api::{Manager, Pages};
-use crate::invoke::{Invoker, headers};
+use crate::invoke::Invoker;
+use crate::invoke::headers::{self, Origin};
 use crate::metrics::{Metrics, Refused};
 use crate::reply::{self, Body, CALL_ID, Failure};
 use crate::router::{self, Operation, Page, Refusal, Route};
+use crate::server::Caller;
 
 /// Names a function for a request to `/`.
 pub const FUNCTION: HeaderName = HeaderName::from_static("x-function");
@@ -43,28 +46,29 @@ pub struct Edge {
     pub namespace: Arc<str>,
     /// The header fields that a request may have.
     pub max_headers: usize,
+    /// Whether what is the operators' is on a port of its own.
+    pub calls_only: bool,
 }
 
 impl Edge {
     /// The service of one connection.
     pub fn service(
         self: Arc<Self>,
-        peer: SocketAddr,
+        caller: Caller,
     ) -> TowerToHyperService<
         impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
         + Clone
         + Send,
     > {
-        // Made once for a connection, not for each of its requests.
-        let peer = HeaderValue::try_from(peer.ip().to_canonical().to_string())
-            .expect("an address is visible ASCII");
+        // Made once for a connection, not for each of its requests; shared, so that neither is larger for it.
+        let origin = Arc::new(Origin::of(caller.peer.ip(), caller.secure));
         let stack = ServiceBuilder::new()
             // Outermost, so that every answer bears the ids, whoever made it.
             .layer(IdentifyLayer)
             .service(service_fn(move |request| {
-                let (edge, peer) = (self.clone(), peer.clone());
+                let (edge, origin) = (self.clone(), origin.clone());
                 async move {
-                    let mut response = edge.dispatch(request, &peer).await;
+                    let mut response = edge.dispatch(request, &origin).await;
                     if edge.pages.draining.load(Ordering::Relaxed) {
                         close_after(&mut response);
                     }
@@ -74,13 +78,16 @@ impl Edge {
         TowerToHyperService::new(stack)
     }
 
-    async fn dispatch(&self, request: Request<Incoming>, peer: &HeaderValue) -> Response<Body> {
+    async fn dispatch(&self, request: Request<Incoming>, origin: &Origin) -> Response<Body> {
         // Two of them are ours.
         if request.headers().len() > self.max_headers + identify::FIELDS {
             return self.refuse(&request, Refusal::TooManyFields(self.max_headers));
         }
         if let Err(refusal) = framing(&request) {
             return self.refuse(&request, refusal);
+        }
+        if self.calls_only && router::is_for_operators(request.uri().path()) {
+            return self.refuse(&request, Refusal::NoSuchPage);
         }
         let x_function = request.headers().get(FUNCTION).map(HeaderValue::as_bytes);
         match router::route(
@@ -95,20 +102,30 @@ impl Edge {
                 };
                 // The name is a piece of the request that is about to be rewritten.
                 let name: NameBuffer = NameBuffer::of(name);
-                let (request, upgrade, call_id) = prepare(request, target, peer);
+                let (request, upgrade, call_id) = prepare(request, target, origin);
                 self.invoker
                     .call(name.as_str(), request, upgrade, &call_id)
                     .await
             }
+            Route::Page(Page::Help) if self.calls_only => {
+                self.refuse(&request, Refusal::NoSuchPage)
+            }
             Route::Page(page) => self.page(page).await,
-            Route::Manage(operation) => self.manage(operation, request, peer).await,
+            Route::Manage(operation) => self.manage(operation, request, &origin.address).await,
             Route::Refused(refusal) => self.refuse(&request, refusal),
         }
     }
 
     async fn page(&self, page: Page) -> Response<Body> {
-        let pages = self.pages.clone();
-        self.on_control(async move { pages.answer(&page) }).await
+        let (pages, in_short) = (self.pages.clone(), self.calls_only);
+        let answer = async move {
+            if in_short {
+                pages.answer_in_short(&page)
+            } else {
+                pages.answer(&page)
+            }
+        };
+        on(&self.control, answer).await
     }
 
     async fn manage(
@@ -119,29 +136,30 @@ impl Edge {
     ) -> Response<Body> {
         let (manager, peer) = (self.manager.clone(), peer.clone());
         // A change that was begun is finished, though its caller may have gone.
-        self.on_control(async move {
+        let answer = async move {
             let peer = peer.to_str().unwrap_or("-");
             manager.answer(operation, request, peer).await
-        })
-        .await
-    }
-
-    async fn on_control(
-        &self,
-        answer: impl Future<Output = Response<Body>> + Send + 'static,
-    ) -> Response<Body> {
-        self.control.spawn(answer).await.unwrap_or_else(|error| {
-            tracing::error!("a page could not be made: {error}");
-            reply::text(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "this page could not be made: see the gateway's log\n",
-            )
-        })
+        };
+        on(&self.control, answer).await
     }
 
     fn refuse(&self, request: &Request<Incoming>, refusal: Refusal) -> Response<Body> {
         refuse(&self.metrics, request, refusal)
     }
+}
+
+/// An answer that is made on another runtime.
+async fn on(
+    runtime: &Handle,
+    answer: impl Future<Output = Response<Body>> + Send + 'static,
+) -> Response<Body> {
+    runtime.spawn(answer).await.unwrap_or_else(|error| {
+        tracing::error!("a page could not be made: {error}");
+        reply::text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "this page could not be made: see the gateway's log\n",
+        )
+    })
 }
 
 /// Tells the caller that this connection brings no further answer. An upgraded one is no longer HTTP's.
@@ -150,32 +168,6 @@ fn close_after(response: &mut Response<Body>) {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
-}
-
-/// The service of the metrics port: health, readiness and metrics, nothing else.
-pub fn metrics_service(
-    pages: Arc<Pages>,
-    metrics: Arc<Metrics>,
-) -> TowerToHyperService<
-    impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
-    + Clone
-    + Send,
-> {
-    let stack = ServiceBuilder::new()
-        .layer(IdentifyLayer)
-        .service(service_fn(move |request: Request<Incoming>| {
-            let response = match router::route(request.method(), request.uri().path(), None, "") {
-                Route::Page(page @ (Page::Health | Page::Ready | Page::Metrics)) => {
-                    pages.answer(&page)
-                }
-                Route::Refused(refusal @ Refusal::Method { .. }) => {
-                    refuse(&metrics, &request, refusal)
-                }
-                _ => refuse(&metrics, &request, Refusal::NoSuchPage),
-            };
-            std::future::ready(Ok(response))
-        }));
-    TowerToHyperService::new(stack)
 }
 
 fn refuse(metrics: &Metrics, request: &Request<Incoming>, refusal: Refusal) -> Response<Body> {
@@ -214,6 +206,11 @@ fn refuse(metrics: &Metrics, request: &Request<Incoming>, refusal: Refusal) -> R
             Refused::NotFound,
             StatusCode::NOT_FOUND,
             "nothing is here; functions are at /function/<name>".to_owned(),
+        ),
+        Refusal::NoCallsHere => (
+            Refused::NotFound,
+            StatusCode::NOT_FOUND,
+            "functions are not called on this port".to_owned(),
         ),
         Refusal::Method { allow } => (
             Refused::Method,
@@ -286,7 +283,7 @@ fn target(rest: &str, query: Option<&str>) -> Option<PathAndQuery> {
 fn prepare(
     mut request: Request<Incoming>,
     target: PathAndQuery,
-    peer: &HeaderValue,
+    origin: &Origin,
 ) -> (Request<Incoming>, Option<OnUpgrade>, HeaderValue) {
     // RFC 9112 §3.2.2: the authority of an absolute-form target replaces the Host field.
     if let Some(host) = request
@@ -311,7 +308,7 @@ fn prepare(
     }
     *request.uri_mut() = Uri::from(target);
     *request.version_mut() = Version::HTTP_11;
-    let upgrades = headers::outbound(request.headers_mut(), peer);
+    let upgrades = headers::outbound(request.headers_mut(), origin);
     let upgrade = upgrades.then(|| hyper::upgrade::on(&mut request));
     let id = call_id(&request);
     (request, upgrade, id)

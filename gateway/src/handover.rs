@@ -19,10 +19,6 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// A listener for calls follows.
-const CALLS: u8 = b'c';
-/// A listener for metrics follows.
-const METRICS: u8 = b'm';
 /// That was all.
 const END: u8 = b'.';
 /// The next gateway serves.
@@ -42,25 +38,48 @@ const MOST_LISTENERS: usize = 1024;
 pub struct Listeners {
     /// For calls: at least one for each worker.
     pub calls: Vec<TcpListener>,
-    /// For metrics.
-    pub metrics: Option<TcpListener>,
+    /// For calls by TLS: as many.
+    pub secure: Vec<TcpListener>,
+    /// For operators: one or none.
+    pub system: Vec<TcpListener>,
+    /// For metrics: one or none.
+    pub metrics: Vec<TcpListener>,
 }
 
 impl Listeners {
+    /// Each kind, with the byte that says that one of it follows.
+    fn kinds(&self) -> [(u8, &Vec<TcpListener>); 4] {
+        [
+            (b'c', &self.calls),
+            (b't', &self.secure),
+            (b'o', &self.system),
+            (b'm', &self.metrics),
+        ]
+    }
+
+    fn kind(&mut self, tag: u8) -> Option<&mut Vec<TcpListener>> {
+        match tag {
+            b'c' => Some(&mut self.calls),
+            b't' => Some(&mut self.secure),
+            b'o' => Some(&mut self.system),
+            b'm' => Some(&mut self.metrics),
+            _ => None,
+        }
+    }
+
     /// The same listeners, held once more.
     ///
     /// # Errors
     /// When the process has no descriptor left.
     pub fn held_again(&self) -> io::Result<Self> {
-        let calls = self.calls.iter().map(TcpListener::try_clone);
-        Ok(Self {
-            calls: calls.collect::<io::Result<_>>()?,
-            metrics: self
-                .metrics
-                .as_ref()
-                .map(TcpListener::try_clone)
-                .transpose()?,
-        })
+        let mut again = Self::default();
+        for (tag, listeners) in self.kinds() {
+            let kind = again.kind(tag).expect("each kind has its byte");
+            for listener in listeners {
+                kind.push(listener.try_clone()?);
+            }
+        }
+        Ok(again)
     }
 }
 
@@ -146,27 +165,29 @@ fn hand_over(mut stream: &UnixStream, listeners: &Mutex<Listeners>) -> io::Resul
 }
 
 fn send_all(stream: &UnixStream, listeners: &Listeners) -> io::Result<()> {
-    for listener in &listeners.calls {
-        send(stream, CALLS, Some(listener))?;
-    }
-    if let Some(listener) = &listeners.metrics {
-        send(stream, METRICS, Some(listener))?;
+    for (tag, listeners) in listeners.kinds() {
+        for listener in listeners {
+            send(stream, tag, Some(listener))?;
+        }
     }
     send(stream, END, None)
 }
 
 fn receive(stream: &UnixStream) -> io::Result<Listeners> {
     let mut listeners = Listeners::default();
-    loop {
+    for _ in 0..MOST_LISTENERS {
         match receive_one(stream)? {
-            (CALLS, Some(listener)) if listeners.calls.len() < MOST_LISTENERS => {
-                listeners.calls.push(listener);
-            }
-            (METRICS, Some(listener)) => listeners.metrics = Some(listener),
             (END, None) => return Ok(listeners),
-            _ => return Err(ErrorKind::InvalidData.into()),
+            (tag, Some(listener)) => {
+                // One of a kind that is not known here closes: whoever sent it holds it still.
+                if let Some(kind) = listeners.kind(tag) {
+                    kind.push(listener);
+                }
+            }
+            _ => break,
         }
     }
+    Err(ErrorKind::InvalidData.into())
 }
 
 /// Each listener travels with a byte of its own: the kernel joins no two messages that carry descriptors.
@@ -222,13 +243,13 @@ mod tests {
         let offered = offer(&path).unwrap();
         let ours = Mutex::new(Listeners {
             calls: vec![own],
-            metrics: None,
+            ..Listeners::default()
         });
         let running = std::thread::spawn(move || offered(&ours));
         // One that gives up first changes nothing.
         drop(Predecessor::ask(&path).unwrap());
         let (predecessor, theirs) = Predecessor::ask(&path).unwrap().unwrap();
-        assert!(!running.is_finished() && theirs.metrics.is_none());
+        assert!(!running.is_finished() && theirs.metrics.is_empty());
         predecessor.relieve();
         running.join().unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();

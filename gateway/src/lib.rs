@@ -10,6 +10,7 @@ pub mod api;
 pub mod app;
 pub mod auth;
 pub mod budget;
+pub mod certificate;
 pub mod cli;
 pub mod config;
 pub mod connect;

@@ -4,7 +4,7 @@ mod function;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use self::function::{Call, FunctionMetrics, Retried};
 use prometheus::core::Collector;
@@ -122,6 +122,18 @@ pub const TABLE: &[(&str, &str, &str, &str)] = &[
         "",
         "seconds since the last good listing",
     ),
+    (
+        "skep_tls_certificate_ends_timestamp_seconds",
+        "gauge",
+        "",
+        "when the certificate that is shown ends, in seconds since 1970; not there without TLS",
+    ),
+    (
+        "skep_tls_certificate_loads_total",
+        "counter",
+        "result",
+        "certificates that were taken from their files (ok) or could not be used (error)",
+    ),
     ("skep_build_info", "gauge", "version, sha", "always 1"),
 ];
 
@@ -154,6 +166,8 @@ pub struct Metrics {
     listing_seconds: Histogram,
     lag: Histogram,
     age: Gauge,
+    certificate_ends: GaugeVec,
+    certificate_loads: [IntCounter; 2],
     // The gauges above are filled at each scrape; two scrapes at once would mix their fillings.
     scrape: Mutex<()>,
 }
@@ -197,6 +211,7 @@ impl Metrics {
         let make = Make(&registry);
         let refused = make.counter_vec("skep_refused_total");
         let listings = make.counter_vec("skep_discovery_listings_total");
+        let certificates = make.counter_vec("skep_tls_certificate_loads_total");
         make.gauge_vec("skep_build_info")
             .with_label_values(&[crate::VERSION, crate::GIT_SHA])
             .set(1.0);
@@ -236,6 +251,9 @@ impl Metrics {
             age: make
                 .gauge_vec("skep_discovery_age_seconds")
                 .with_label_values::<&str>(&[]),
+            certificate_ends: make.gauge_vec("skep_tls_certificate_ends_timestamp_seconds"),
+            certificate_loads: ["ok", "error"]
+                .map(|result| certificates.with_label_values(&[result])),
             scrape: Mutex::default(),
             registry,
         }
@@ -273,6 +291,21 @@ impl Metrics {
     pub fn listed(&self, took: Duration, ok: bool) {
         self.listings[usize::from(!ok)].inc();
         self.listing_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A certificate is shown from now on; when it ends, if that can be told.
+    pub fn certificate_taken(&self, ends: Option<SystemTime>) {
+        self.certificate_loads[0].inc();
+        let ends = ends.and_then(|ends| ends.duration_since(UNIX_EPOCH).ok());
+        let ends = ends.unwrap_or_default().as_secs_f64();
+        self.certificate_ends
+            .with_label_values::<&str>(&[])
+            .set(ends);
+    }
+
+    /// A certificate could not be used.
+    pub fn certificate_refused(&self) {
+        self.certificate_loads[1].inc();
     }
 
     /// A change that was hinted at so long ago is in the table.

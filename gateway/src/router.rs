@@ -7,6 +7,8 @@
 //! | GET `/` | a help page |
 //! | GET `/healthz` `/readyz` `/metrics` `/metrics/` | about the gateway |
 //! | `/system/...` | management: see [`Operation`] |
+//!
+//! With a port of their own for operators, what is theirs ([`is_for_operators`]) is not looked for here on a port for calls.
 
 mod system;
 
@@ -64,6 +66,8 @@ pub enum Refusal {
     TooManyFields(usize),
     /// Nothing is here.
     NoSuchPage,
+    /// Functions are called elsewhere.
+    NoCallsHere,
     /// Something is here, for other verbs.
     Method {
         /// The verbs it has, for the `Allow` header.
@@ -109,6 +113,12 @@ pub fn route<'a>(
         Ok(_) => Route::Refused(Refusal::Method { allow: "GET, HEAD" }),
         Err(refusal) => Route::Refused(refusal),
     }
+}
+
+/// Whether a path is the operators' alone, whoever asks for it: a port for calls does not tell that it is there.
+#[must_use]
+pub fn is_for_operators(path: &str) -> bool {
+    path.starts_with(SYSTEM_PREFIX) || page(path) == Ok(Page::Metrics)
 }
 
 fn page(path: &str) -> Result<Page, Refusal> {

@@ -2,6 +2,7 @@
 
 mod h2;
 mod linger;
+mod tls;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -23,8 +24,10 @@ use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
 
 use self::linger::{Remembering, linger};
+pub use self::tls::PROTOCOLS;
 use crate::drain::{Drain, Guest, Phase};
 use crate::reply::Body;
 
@@ -43,6 +46,15 @@ const MOST_TURNED_AWAY: usize = 256;
 const STACK_FIELDS: usize = 100;
 /// How long tunnels may take to say goodbye once time is over.
 const FAREWELL: Duration = Duration::from_millis(1500);
+
+/// Who is at the other end of a connection, as the connection itself shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The address that it comes from.
+    pub peer: SocketAddr,
+    /// Whether it came by TLS.
+    pub secure: bool,
+}
 
 /// What bounds a connection.
 #[derive(Clone, Copy, Debug)]
@@ -140,6 +152,25 @@ pub fn cut_those_who_take_nothing(
     SockRef::from(listener).set_tcp_user_timeout(Some(limit))
 }
 
+/// A listener, and what is spoken behind it.
+pub struct Door {
+    /// Where connections come.
+    pub listener: std::net::TcpListener,
+    /// How to shake hands, where a connection begins with that.
+    pub tls: Option<TlsAcceptor>,
+}
+
+impl Door {
+    /// A door for plain HTTP.
+    #[must_use]
+    pub fn plain(listener: std::net::TcpListener) -> Self {
+        Self {
+            listener,
+            tls: None,
+        }
+    }
+}
+
 /// What a server is told to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -174,7 +205,7 @@ pub enum Drained {
 /// # Errors
 /// When a listener cannot be used.
 pub async fn serve<M, S>(
-    listeners: Vec<std::net::TcpListener>,
+    doors: Vec<Door>,
     make: M,
     limits: &Limits,
     mut orders: watch::Receiver<Order>,
@@ -182,21 +213,38 @@ pub async fn serve<M, S>(
     patience: Patience,
 ) -> io::Result<Drained>
 where
-    M: Fn(SocketAddr) -> S,
+    M: Fn(Caller) -> S,
     S: Service<Request<Incoming>, Response = Response<Body>> + Send + Unpin + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let listeners = listeners.into_iter().map(TcpListener::from_std);
-    let acceptor = Acceptor(listeners.collect::<io::Result<_>>()?);
+    let acceptor = Acceptor::of(doors)?;
     let http = protocol(limits.each);
     let turned_away = Arc::new(());
-    let open = |stream, peer| match limits.all.admit() {
-        Some(counted) => {
-            let connection = connection(&http, stream, make(peer), limits.each, drain, counted);
-            drop(tokio::spawn(connection));
+    let open = |stream: TcpStream, peer, tls: Option<&TlsAcceptor>| {
+        let Some(counted) = limits.all.admit() else {
+            return turn_away(stream, tls.is_some(), drain, &turned_away);
+        };
+        // A failure costs latency only.
+        let _ = stream.set_nodelay(true);
+        let secure = tls.is_some();
+        let (service, guest) = (make(Caller { peer, secure }), drain.guest());
+        match tls {
+            None => {
+                let io = TokioIo::new(stream);
+                let connection = connection(&http, io, service, limits.each, guest, counted);
+                drop(tokio::spawn(connection));
+            }
+            Some(tls) => {
+                let shaking = tls::Shaking {
+                    stream,
+                    tls: tls.clone(),
+                    http: http.clone(),
+                    limits: limits.each,
+                };
+                drop(tokio::spawn(shaking.connection(service, guest, counted)));
+            }
         }
-        None => turn_away(stream, drain, &turned_away),
     };
     let mut order = Order::Stop;
     let ordered = async {
@@ -236,11 +284,25 @@ async fn catch_up() {
     }
 }
 
-/// The listeners of one worker: one, unless they were taken over from a gateway of more workers.
-struct Acceptor(Vec<TcpListener>);
+/// The listeners of one worker: one for each port, and more if they were taken over from a gateway of more workers.
+struct Acceptor(Vec<(TcpListener, Option<TlsAcceptor>)>);
+
+/// A connection, who is at its other end, and how to shake hands.
+type Accepted<'a> = (TcpStream, SocketAddr, Option<&'a TlsAcceptor>);
 
 impl Acceptor {
-    async fn accept_until(&self, end: impl Future, open: impl Fn(TcpStream, SocketAddr)) {
+    fn of(doors: Vec<Door>) -> io::Result<Self> {
+        let doors = doors
+            .into_iter()
+            .map(|door| Ok((TcpListener::from_std(door.listener)?, door.tls)));
+        Ok(Self(doors.collect::<io::Result<_>>()?))
+    }
+
+    async fn accept_until(
+        &self,
+        end: impl Future,
+        open: impl Fn(TcpStream, SocketAddr, Option<&TlsAcceptor>),
+    ) {
         let mut end = pin!(end);
         loop {
             let accepted = tokio::select! {
@@ -248,7 +310,7 @@ impl Acceptor {
                 _ = &mut end => return,
             };
             match accepted {
-                Ok((stream, peer)) => open(stream, peer),
+                Ok((stream, peer, tls)) => open(stream, peer, tls),
                 Err(error) => {
                     tracing::warn!("accept: {error}");
                     sleep(ACCEPT_PAUSE).await;
@@ -258,15 +320,21 @@ impl Acceptor {
     }
 
     /// Whoever is in the queue has been told that they are connected, and may have sent a request.
-    fn accept_the_rest(&self, open: impl Fn(TcpStream, SocketAddr)) {
-        while let Some(Ok((stream, peer))) = self.accept().now_or_never() {
-            open(stream, peer);
+    fn accept_the_rest(&self, open: impl Fn(TcpStream, SocketAddr, Option<&TlsAcceptor>)) {
+        while let Some(Ok((stream, peer, tls))) = self.accept().now_or_never() {
+            open(stream, peer, tls);
         }
     }
 
-    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    async fn accept(&self) -> io::Result<Accepted<'_>> {
         poll_fn(|cx| {
-            let mut accepted = self.0.iter().map(|listener| listener.poll_accept(cx));
+            // Another one first each time, so that a rush at one port does not shut the others.
+            let (before, after) = self.0.split_at(fastrand::usize(..=self.0.len()));
+            let accepted = after.iter().chain(before).map(|(listener, tls)| {
+                let accepted = listener.poll_accept(cx);
+                accepted.map_ok(|(stream, peer)| (stream, peer, tls.as_ref()))
+            });
+            let mut accepted = accepted;
             accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
         })
         .await
@@ -284,7 +352,7 @@ impl Acceptor {
             SockFilter::new(0x06, 0, 0, 0),        // then drop it
             SockFilter::new(0x06, 0, 0, u32::MAX), // else keep all of it
         ];
-        for listener in &self.0 {
+        for (listener, _) in &self.0 {
             if let Err(error) = SockRef::from(listener).attach_filter(&program) {
                 tracing::debug!("a connection made while the port closes may be reset: {error}");
             }
@@ -293,7 +361,10 @@ impl Acceptor {
 }
 
 /// Says why, as far as that can be said without reading, and closes: after the caller, unless there are too many of these, too.
-fn turn_away(stream: TcpStream, drain: &Drain, others: &Arc<()>) {
+fn turn_away(stream: TcpStream, secure: bool, drain: &Drain, others: &Arc<()>) {
+    if secure {
+        return;
+    }
     let answer = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
     // Whoever does not hear it sees the close.
     let _ = stream.try_write(answer);
@@ -321,26 +392,23 @@ fn protocol(limits: ConnectionLimits) -> http1::Builder {
 }
 
 /// One connection from its first request to its last; what it becomes by an upgrade goes on without it.
-fn connection<S>(
+fn connection<I, S>(
     http: &http1::Builder,
-    stream: TcpStream,
+    io: I,
     service: S,
     limits: ConnectionLimits,
-    drain: &Drain,
+    mut guest: Guest,
     counted: Counted,
 ) -> impl Future<Output = ()> + Send + 'static
 where
+    I: Read + Write + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<Body>> + Send + Unpin + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    // A failure costs latency only.
-    let _ = stream.set_nodelay(true);
-    let mut guest = drain.guest();
-    let service = Remembering::new(service);
     // Nothing of this is moved once the future runs: it would have room for both places, in every connection.
     let mut connection = http
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(io, Remembering::new(service))
         .with_upgrades();
     async move {
         let _held = &counted;
@@ -388,9 +456,13 @@ where
         } else if is_nonsense || ended.is_ok() && parts.service.had_body() {
             linger(parts.io, guest).await;
         }
-        // Clients come, go and send nonsense: hyper has answered what can be answered.
-        if let Err(error) = ended {
-            tracing::debug!("connection: {error}");
-        }
+        note(ended);
     })
+}
+
+/// Clients come, go and send nonsense: hyper has answered what can be answered.
+fn note(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!("connection: {error}");
+    }
 }

@@ -150,7 +150,7 @@ impl Manager {
             Operation::Describe(name) => self.describe(&name),
             Operation::Info => Ok(reply::json(
                 StatusCode::OK,
-                &Info::of(self.pages.orchestration),
+                &Info::of(self.pages.orchestration, &self.pages.ports),
             )),
             Operation::CreateFunction => {
                 self.create(fields(request, MAX_BODY).await?, caller).await

@@ -1,6 +1,7 @@
 //! The JSON of the management API, field by field as clients expect it (wire contract §4). Our own words stop here.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Serialize;
 
@@ -158,6 +159,55 @@ pub struct Info {
     provider: ProviderInfo,
     version: Version,
     arch: &'static str,
+    ports: Vec<Port>,
+}
+
+/// An open port, and what it is for.
+#[derive(Clone, Debug, Serialize)]
+pub struct Port {
+    /// Where it is, as a client writes it.
+    pub url: String,
+    /// What is answered there.
+    pub serves: Serves,
+}
+
+/// What a port is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "&'static str")]
+pub enum Serves {
+    /// Calls, and all that is the operators'.
+    Everything,
+    /// Calls alone.
+    Calls,
+    /// What is the operators' alone.
+    System,
+    /// Metrics and health alone.
+    Metrics,
+}
+
+impl Serves {
+    /// Whether functions can be called there.
+    #[must_use]
+    pub fn calls(self) -> bool {
+        matches!(self, Self::Everything | Self::Calls)
+    }
+}
+
+impl From<Serves> for &'static str {
+    fn from(serves: Serves) -> Self {
+        match serves {
+            Serves::Everything => "calls, /system and pages",
+            Serves::Calls => "calls",
+            Serves::System => "/system and pages",
+            Serves::Metrics => "metrics and health",
+        }
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} for {}", self.url, <&str>::from(self.serves))
+    }
 }
 
 #[derive(Serialize)]
@@ -177,7 +227,7 @@ struct Version {
 impl Info {
     /// What this gateway says of itself.
     #[must_use]
-    pub fn of(orchestration: Orchestration) -> Self {
+    pub fn of(orchestration: Orchestration, ports: &[Port]) -> Self {
         let version = || Version {
             commit_message: crate::GIT_SUBJECT,
             sha: crate::GIT_SHA,
@@ -195,6 +245,7 @@ impl Info {
             },
             version: version(),
             arch: std::env::consts::ARCH,
+            ports: ports.to_vec(),
         }
     }
 }

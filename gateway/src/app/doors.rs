@@ -1,53 +1,93 @@
 //! What the gateway listens on: sockets of its own, or those of the gateway before it; and who gets them next.
 
 use std::future::pending;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
 
+use crate::api::types::{Port, Serves};
 use crate::config::Config;
 use crate::handover::{self, Listeners, Predecessor};
-use crate::server;
+use crate::server::{self, Door};
 
 /// The open ports.
 pub(super) struct Doors {
-    pub(super) address: SocketAddr,
-    /// The listeners of each worker.
-    pub(super) workers: Vec<Vec<TcpListener>>,
+    /// The doors of each worker.
+    pub(super) workers: Vec<Vec<Door>>,
+    pub(super) system: Option<TcpListener>,
     pub(super) metrics: Option<TcpListener>,
+    /// Each port, and what it is for.
+    pub(super) ports: Vec<Port>,
     /// The gateway that still serves on them.
     pub(super) predecessor: Option<Predecessor>,
     pub(super) heir: Heir,
 }
 
 impl Doors {
-    pub(super) fn open(config: &Config) -> Result<Self, String> {
+    pub(super) fn open(config: &Config, tls: Option<&TlsAcceptor>) -> Result<Self, String> {
         let (predecessor, theirs) = ask(config)?;
-        let calls = calls(config, theirs.calls)?;
-        let metrics = match config.metrics_port {
-            Some(port) => Some(one_for_metrics(config, port, theirs.metrics)?),
-            None => None,
+        let workers = config.workers;
+        let tls_port = config.tls.as_ref().map(|tls| tls.port);
+        let ours = Listeners {
+            calls: open(config, config.port, "port", theirs.calls, workers)?,
+            secure: open(config, tls_port, "tls-port", theirs.secure, workers)?,
+            system: open(config, config.system_port, "system-port", theirs.system, 1)?,
+            metrics: open(
+                config,
+                config.metrics_port,
+                "metrics-port",
+                theirs.metrics,
+                1,
+            )?,
         };
-        for listener in calls.iter().chain(&metrics) {
-            if let Err(error) = server::cut_those_who_take_nothing(listener, config.write_timeout) {
-                tracing::warn!("write_timeout does not hold: {error}");
-            }
-        }
-        let address = calls[0].local_addr().map_err(|error| error.to_string())?;
-        let ours = Listeners { calls, metrics };
         let kept = match config.handover {
             Some(_) => ours.held_again().map_err(|error| error.to_string())?,
             None => Listeners::default(),
         };
+        let ports = ports(&ours);
+        let plain = ours.calls.into_iter().map(Door::plain);
+        let secure = ours.secure.into_iter().map(|listener| Door {
+            listener,
+            tls: tls.cloned(),
+        });
+        let mut dealt = deal(plain, workers);
+        for (worker, doors) in dealt.iter_mut().zip(deal(secure, workers)) {
+            worker.extend(doors);
+        }
         Ok(Self {
-            address,
-            workers: deal(ours.calls, config.workers),
-            metrics: ours.metrics,
+            ports,
+            workers: dealt,
+            system: ours.system.into_iter().next(),
+            metrics: ours.metrics.into_iter().next(),
             predecessor,
             heir: Heir(Arc::new(Mutex::new(kept))),
         })
     }
+}
+
+/// Each port, and what it is for: those for calls first, the plain one before the other.
+fn ports(open: &Listeners) -> Vec<Port> {
+    let calls = if open.system.is_empty() {
+        Serves::Everything
+    } else {
+        Serves::Calls
+    };
+    let kinds = [
+        ("http", &open.calls, calls),
+        ("https", &open.secure, calls),
+        ("http", &open.system, Serves::System),
+        ("http", &open.metrics, Serves::Metrics),
+    ];
+    let port = |(scheme, listeners, serves): (_, &Vec<TcpListener>, _)| {
+        let address = listeners.first()?.local_addr().ok()?;
+        Some(Port {
+            url: format!("{scheme}://{address}"),
+            serves,
+        })
+    };
+    kinds.into_iter().filter_map(port).collect()
 }
 
 fn ask(config: &Config) -> Result<(Option<Predecessor>, Listeners), String> {
@@ -65,37 +105,38 @@ fn ask(config: &Config) -> Result<(Option<Predecessor>, Listeners), String> {
     )
 }
 
-/// The listeners for calls: those that are handed over if they are where we are to listen, and one for each worker at least.
-fn calls(config: &Config, theirs: Vec<TcpListener>) -> Result<Vec<TcpListener>, String> {
-    let told = |error| cannot_listen(config, config.port, "port", &error);
-    let mut ours = theirs;
-    ours.retain(|listener| is_at(listener, config, config.port));
-    let Some(first) = ours.first() else {
-        return server::listen(config.bind, config.port, config.workers).map_err(told);
+/// The listeners of one port: those that are handed over if they are where we are to listen, and so many at least.
+fn open(
+    config: &Config,
+    port: Option<u16>,
+    flag: &str,
+    theirs: Vec<TcpListener>,
+    least: usize,
+) -> Result<Vec<TcpListener>, String> {
+    let Some(port) = port else {
+        return Ok(Vec::new());
     };
-    let address = first.local_addr().map_err(told)?;
-    while ours.len() < config.workers {
-        ours.push(server::listen_shared(address).map_err(told)?);
+    let bind = config.bind;
+    let told = |error: std::io::Error| {
+        format!("cannot listen on {bind}:{port}: {error}; choose another with --{flag}")
+    };
+    let mut ours = theirs;
+    ours.retain(|listener| is_at(listener, config, port));
+    match ours.first() {
+        None => ours = server::listen(bind, port, least).map_err(told)?,
+        Some(first) => {
+            let address = first.local_addr().map_err(told)?;
+            while ours.len() < least {
+                ours.push(server::listen_shared(address).map_err(told)?);
+            }
+        }
+    }
+    for listener in &ours {
+        if let Err(error) = server::cut_those_who_take_nothing(listener, config.write_timeout) {
+            tracing::warn!("write_timeout does not hold: {error}");
+        }
     }
     Ok(ours)
-}
-
-fn one_for_metrics(
-    config: &Config,
-    port: u16,
-    theirs: Option<TcpListener>,
-) -> Result<TcpListener, String> {
-    if let Some(listener) = theirs.filter(|listener| is_at(listener, config, port)) {
-        return Ok(listener);
-    }
-    let opened = server::listen(config.bind, port, 1);
-    let mut opened = opened.map_err(|error| cannot_listen(config, port, "metrics-port", &error))?;
-    Ok(opened.remove(0))
-}
-
-fn cannot_listen(config: &Config, port: u16, flag: &str, error: &std::io::Error) -> String {
-    let bind = config.bind;
-    format!("cannot listen on {bind}:{port}: {error}; choose another with --{flag}")
 }
 
 fn is_at(listener: &TcpListener, config: &Config, port: u16) -> bool {
@@ -104,11 +145,11 @@ fn is_at(listener: &TcpListener, config: &Config, port: u16) -> bool {
         .is_ok_and(|at| at.ip() == config.bind && (port == 0 || at.port() == port))
 }
 
-/// Every listener has a worker and every worker a listener: there are at least as many listeners.
-fn deal(listeners: Vec<TcpListener>, workers: usize) -> Vec<Vec<TcpListener>> {
+/// Every door has a worker and every worker a door of each port: there are at least as many.
+fn deal(doors: impl Iterator<Item = Door>, workers: usize) -> Vec<Vec<Door>> {
     let mut dealt: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-    for (nth, listener) in listeners.into_iter().enumerate() {
-        dealt[nth % workers].push(listener);
+    for (nth, door) in doors.enumerate() {
+        dealt[nth % workers].push(door);
     }
     dealt
 }

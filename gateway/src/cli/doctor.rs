@@ -126,8 +126,18 @@ async fn ask_gateway(gateway: &Gateway, findings: &mut Vec<Finding>) -> bool {
     }
     let info = get("/system/info").await;
     let (status, info) = info.unwrap_or_default();
+    let ports = info["ports"].as_array().into_iter().flatten();
+    findings.extend(ports.filter_map(|port| {
+        let (url, serves) = (port["url"].as_str()?, port["serves"].as_str()?);
+        Some(Finding::good("port", format!("{url} for {serves}")))
+    }));
     findings.push(match status.as_u16() {
         200 => Finding::good("login", "the management API answers"),
+        404 => Finding::bad(
+            "login",
+            "the management API is not on this port",
+            "it has one of its own (system_port): name that one with --gateway",
+        ),
         401 => Finding::bad(
             "login",
             "the management API asks for a login",

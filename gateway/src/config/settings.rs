@@ -24,7 +24,31 @@ pub const SETTINGS: &[Setting] = &[
         "port",
         "port",
         "8080",
-        "port for calls and the management API; 0 takes a free one",
+        "port for calls and the management API; 0 takes a free one, `off`: `tls_port` alone",
+    ),
+    setting(
+        "tls-port",
+        "tls_port",
+        "off",
+        "port for the same by TLS, HTTP/1.1 and HTTP/2",
+    ),
+    setting(
+        "tls-cert",
+        "tls_cert",
+        "",
+        "file of the certificate and its chain (PEM); taken anew when it changes",
+    ),
+    setting(
+        "tls-key",
+        "tls_key",
+        "",
+        "file of the certificate's private key (PEM)",
+    ),
+    setting(
+        "system-port",
+        "system_port",
+        "off",
+        "port for /system, metrics, health and the page; then `port` and `tls_port` take calls alone",
     ),
     setting(
         "metrics-port",

@@ -2,6 +2,8 @@
 //!
 //! Hop-by-hop fields end here (RFC 9110 §7.6.1); what a client could use to pretend is replaced by what the connection shows.
 
+use std::net::IpAddr;
+
 use hyper::body::Body;
 use hyper::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER,
@@ -31,8 +33,34 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 /// Fields that frame, address or identify a message: naming one of them in `Connection` does not remove it.
 const PROTECTED: [HeaderName; 6] = [CONTENT_LENGTH, HOST, TRAILER, TE, CALL_ID, START_TIME];
 
+/// Where a request comes from, as functions are told. Made once for a connection.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The client's address.
+    pub address: HeaderValue,
+    /// Whether it came by TLS.
+    pub secure: bool,
+}
+
+impl Origin {
+    /// What a connection shows.
+    ///
+    /// # Panics
+    /// Never: an address is visible ASCII.
+    #[must_use]
+    pub fn of(address: IpAddr, secure: bool) -> Self {
+        let address = HeaderValue::try_from(address.to_canonical().to_string())
+            .expect("an address is visible ASCII");
+        Self { address, secure }
+    }
+
+    fn scheme(&self) -> HeaderValue {
+        HeaderValue::from_static(if self.secure { "https" } else { "http" })
+    }
+}
+
 /// Makes a client's head fit for the function. Says whether it asks for an upgrade.
-pub fn outbound(headers: &mut HeaderMap, peer: &HeaderValue) -> bool {
+pub fn outbound(headers: &mut HeaderMap, origin: &Origin) -> bool {
     let found = Found::among(headers);
     let upgrade = found.upgrade.then(|| wanted_upgrade(headers)).flatten();
     let takes_trailers = found.te
@@ -60,8 +88,8 @@ pub fn outbound(headers: &mut HeaderMap, peer: &HeaderValue) -> bool {
     if found.trailer {
         declare_harmless_trailers(headers);
     }
-    headers.insert(FORWARDED_FOR, peer.clone());
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(FORWARDED_FOR, origin.address.clone());
+    headers.insert(FORWARDED_PROTO, origin.scheme());
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(FORWARDED_HOST, host);
     }
@@ -246,9 +274,13 @@ mod tests {
         headers
     }
 
+    fn origin() -> Origin {
+        Origin::of(IpAddr::from([192, 0, 2, 7]), false)
+    }
+
     fn out(fields: &[(&str, &str)]) -> HeaderMap {
         let mut headers = head(fields);
-        outbound(&mut headers, &HeaderValue::from_static("192.0.2.7"));
+        outbound(&mut headers, &origin());
         headers
     }
 
@@ -273,7 +305,7 @@ mod tests {
     fn an_upgrade_passes_if_it_is_one_and_not_to_another_http() {
         let asks = |fields: &[(&str, &str)]| {
             let mut headers = head(fields);
-            let upgrades = outbound(&mut headers, &HeaderValue::from_static("192.0.2.7"));
+            let upgrades = outbound(&mut headers, &origin());
             assert_eq!(upgrades, headers.contains_key(UPGRADE));
             assert_eq!(upgrades, headers.contains_key(CONNECTION));
             upgrades
@@ -349,6 +381,18 @@ mod tests {
             ("x-start-time", "2"),
         ]);
         assert!(headers.contains_key("x-call-id") && headers.contains_key("x-start-time"));
+    }
+
+    #[test]
+    fn a_function_is_told_how_its_caller_came() {
+        for (secure, scheme) in [(false, "http"), (true, "https")] {
+            let mut headers = head(&[("x-forwarded-proto", "gopher")]);
+            outbound(
+                &mut headers,
+                &Origin::of(IpAddr::from([192, 0, 2, 7]), secure),
+            );
+            assert_eq!(headers["x-forwarded-proto"], scheme);
+        }
     }
 
     #[test]

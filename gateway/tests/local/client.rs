@@ -116,7 +116,7 @@ fn the_doctor_finds_a_local_gateway_in_order_and_a_missing_one_not() {
     let gateway = two();
     let findings = told(gateway.address, &["doctor"], "");
     assert!(
-        findings.lines().count() == 3 && findings.lines().all(|line| line.starts_with("ok")),
+        findings.lines().count() == 4 && findings.lines().all(|line| line.starts_with("ok")),
         "{findings}"
     );
     let output = skep()

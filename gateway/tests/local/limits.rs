@@ -192,12 +192,7 @@ fn one_connection_too_many_is_turned_away_and_the_next_one_finds_room() {
         "  cat:\n    fprocess: cat",
         &["--max-connections", "3", "--metrics-port", "0"],
     );
-    eventually("the log says where", || {
-        gateway.log().contains("metrics on http://")
-    });
-    let log = gateway.log();
-    let after = log.split("metrics on http://").nth(1).unwrap();
-    let metrics = after.split('/').next().unwrap().parse().unwrap();
+    let metrics = gateway.port_for("metrics and health");
     let shows = |line: &str| get(metrics, "/metrics").text().contains(line);
     let mut kept: Vec<_> = (0..3)
         .map(|_| TcpStream::connect(gateway.address).unwrap())

@@ -8,6 +8,7 @@
 mod support;
 
 mod calls;
+mod certificates;
 mod client;
 mod commands;
 mod early;
@@ -21,6 +22,7 @@ mod lookup;
 mod management;
 mod metrics;
 mod openapi;
+mod ports;
 mod processes;
 mod restarts;
 mod retries;
@@ -28,4 +30,5 @@ mod samples;
 mod smuggling;
 mod soak;
 mod structure;
+mod tls;
 mod upgrades;

@@ -140,22 +140,24 @@ impl Gateway {
             let read = stdout.read_line(&mut greeting).unwrap();
             assert!(read > 0, "skep ended: {greeting} {}", log.lock().unwrap());
         }
-        let address = greeting
-            .split("http://")
-            .nth(1)
-            .unwrap()
-            .split_whitespace()
-            .next()
-            .unwrap()
-            .parse()
-            .unwrap();
         Self {
-            address,
+            address: addressed(&greeting, "://"),
             greeting,
             folder,
             child,
             log,
         }
+    }
+
+    /// Where it takes calls by TLS.
+    pub fn secure_address(&self) -> SocketAddr {
+        addressed(&self.greeting, "https://")
+    }
+
+    /// The port that is for this, where it is not for calls.
+    pub fn port_for(&self, what: &str) -> SocketAddr {
+        let line = self.greeting.lines().find(|line| line.ends_with(what));
+        addressed(line.unwrap(), "://")
     }
 
     /// Writes another stack file in place of the first.
@@ -210,6 +212,12 @@ impl Drop for Gateway {
             eprintln!("--- the gateway's log ---\n{}", self.log());
         }
     }
+}
+
+/// The first address behind these letters.
+fn addressed(text: &str, scheme: &str) -> SocketAddr {
+    let after = text.split(scheme).nth(1).unwrap();
+    after.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 fn stack(functions: &str) -> String {

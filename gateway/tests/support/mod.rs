@@ -10,6 +10,7 @@
     reason = "each suite uses its part of the support"
 )]
 
+pub mod authority;
 pub mod client;
 pub mod gateway;
 pub mod steady;

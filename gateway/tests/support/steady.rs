@@ -16,10 +16,14 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONNECTION, HOST};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 /// Calls that may run side by side; a call that finds no room waits, and its wait counts.
 const MOST_AT_ONCE: usize = 4096;
@@ -44,6 +48,8 @@ pub struct Load {
     pub keep_alive: bool,
     /// How long a call may take.
     pub limit: Duration,
+    /// Whom it trusts, if it calls by TLS.
+    pub tls: Option<Arc<ClientConfig>>,
 }
 
 impl Load {
@@ -59,6 +65,7 @@ impl Load {
             count: 1000,
             keep_alive: true,
             limit: Duration::from_secs(30),
+            tls: None,
         }
     }
 
@@ -284,10 +291,13 @@ impl Caller {
                 Ok(stream) => {
                     // A failure costs latency only.
                     let _ = stream.set_nodelay(true);
-                    let shaken = handshake(TokioIo::new(stream)).await;
-                    let (connection, driver) = shaken.map_err(|error| broken(&error))?;
-                    tokio::task::spawn_local(async { driver.await.unwrap_or_default() });
-                    return Ok(connection);
+                    let Some(tls) = &self.load.tls else {
+                        return begin(stream).await;
+                    };
+                    let tls = TlsConnector::from(tls.clone());
+                    let shaken = tls.connect(ServerName::from(address.ip()), stream).await;
+                    let stream = shaken.map_err(|error| End::Unconnected(error.to_string()))?;
+                    return begin(stream).await;
                 }
                 Err(error) if to.len() == 1 => return Err(End::Unconnected(error.to_string())),
                 Err(error) => last = error.to_string(),
@@ -308,6 +318,15 @@ impl Caller {
         }
         request.body(body.unwrap_or_default().into()).unwrap()
     }
+}
+
+async fn begin(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<Connection, End> {
+    let shaken = handshake(TokioIo::new(stream)).await;
+    let (connection, driver) = shaken.map_err(|error| broken(&error))?;
+    tokio::task::spawn_local(async { driver.await.unwrap_or_default() });
+    Ok(connection)
 }
 
 fn broken(error: &hyper::Error) -> End {

@@ -1,0 +1,111 @@
+//! A connection that begins with the handshake of TLS; and a word for whoever speaks plain HTTP to this port.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::{ConnectionLimits, Counted, h2, note};
+use crate::drain::{Guest, Phase};
+use crate::reply::Body;
+
+/// What both sides may speak behind the handshake, the one we prefer first (RFC 7301).
+pub const PROTOCOLS: [&[u8]; 2] = [H2, b"http/1.1"];
+const H2: &[u8] = b"h2";
+/// What every handshake begins with: the type of its first record (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 0x16;
+/// How long somebody who is turned away may take to read why.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// A connection on which no hands have been shaken yet.
+pub(super) struct Shaking {
+    pub(super) stream: TcpStream,
+    pub(super) tls: TlsAcceptor,
+    pub(super) http: http1::Builder,
+    pub(super) limits: ConnectionLimits,
+}
+
+impl Shaking {
+    /// The whole of it. The handshake may take as long as a request's head.
+    pub(super) async fn connection<S>(self, service: S, mut guest: Guest, counted: Counted)
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>> + Send + Unpin + 'static,
+        S::Future: Send,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Self {
+            stream,
+            tls,
+            http,
+            limits,
+        } = self;
+        // Boxed, as what follows: each is over before the next begins, and only one of them has to be held.
+        let shaken = Box::pin(timeout(limits.read_timeout, accept(&tls, stream)));
+        let shaken = tokio::select! {
+            biased;
+            shaken = shaken => shaken.unwrap_or_else(|late| Err(late.into())),
+            () = guest.reached(Phase::Finishing) => return,
+        };
+        match shaken {
+            Ok(stream) if agreed_on_h2(&stream) => {
+                let io = TokioIo::new(stream);
+                note(Box::pin(h2::serve(io, Bytes::new(), service, limits, guest)).await);
+                drop(counted);
+            }
+            Ok(stream) => {
+                let io = TokioIo::new(stream);
+                Box::pin(super::connection(
+                    &http, io, service, limits, guest, counted,
+                ))
+                .await;
+            }
+            Err(error) => tracing::debug!("handshake: {error}"),
+        }
+    }
+}
+
+/// Shakes hands with whoever begins with it.
+async fn accept(tls: &TlsAcceptor, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    let mut first = [0];
+    match (stream.peek(&mut first).await?, first) {
+        (0, _) => Err(io::ErrorKind::UnexpectedEof.into()),
+        (_, [HANDSHAKE]) => tls.accept(stream).await,
+        (_, [byte]) => {
+            if byte.is_ascii_uppercase() {
+                // A method: perhaps somebody who wrote http where https was meant.
+                let _ = timeout(GOODBYE, turn_away(stream)).await;
+            }
+            Err(io::Error::other("it does not begin with a TLS handshake"))
+        }
+    }
+}
+
+/// Whether the client and we have agreed on HTTP/2.
+fn agreed_on_h2(stream: &TlsStream<TcpStream>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(H2)
+}
+
+/// Says what is wrong; what still comes is read, because unread bytes would turn the close into a reset, which takes the
+/// answer along.
+async fn turn_away(mut stream: TcpStream) -> io::Result<()> {
+    let said = "this port speaks TLS: use https://\n";
+    let head = format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        said.len()
+    );
+    stream.write_all((head + said).as_bytes()).await?;
+    stream.shutdown().await?;
+    let mut unread = [0; 512];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! An authority of a test's own: certificates for this machine, and clients that trust them.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, IsCa, Issuer,
+    KeyPair,
+};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use super::gateway::Folder;
+
+/// A connection by TLS that is read and written like any other.
+pub type Stream = StreamOwned<ClientConnection, TcpStream>;
+
+/// Whoever signs.
+pub struct Authority {
+    own: Certificate,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new([]).unwrap();
+        params.distinguished_name = named("an authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let own = params.self_signed(&key).unwrap();
+        Self {
+            own,
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    /// A certificate for this machine, which ends with this year's first day, and its key; both PEM.
+    pub fn issue(&self, end: i32) -> (String, String) {
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        params.distinguished_name = named("a gateway");
+        params.not_after = rcgen::date_time_ymd(end, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let leaf = params.signed_by(&key, &self.issuer).unwrap();
+        (leaf.pem() + &self.own.pem(), key.serialize_pem())
+    }
+
+    /// A certificate and its key in files of this folder.
+    pub fn write(&self, folder: &Folder, end: i32) -> [PathBuf; 2] {
+        let (cert, key) = self.issue(end);
+        [
+            folder.write("cert.pem", &cert),
+            folder.write("key.pem", &key),
+        ]
+    }
+
+    /// The authority's own certificate in a file of this folder, for clients.
+    pub fn write_own(&self, folder: &Folder) -> PathBuf {
+        folder.write("authority.pem", &self.own.pem())
+    }
+
+    /// What trusts nobody else, and speaks HTTP/1.1.
+    pub fn client(&self) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.own.der().clone()).unwrap();
+        let config = ClientConfig::builder_with_provider(ring::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Arc::new(config)
+    }
+
+    /// A connection on which hands were shaken.
+    pub fn connect(&self, to: SocketAddr) -> Stream {
+        let mut tcp = TcpStream::connect(to).unwrap();
+        tcp.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut tls = ClientConnection::new(self.client(), to.ip().into()).unwrap();
+        while tls.is_handshaking() {
+            tls.complete_io(&mut tcp).unwrap();
+        }
+        Stream::new(tls, tcp)
+    }
+
+    /// The certificate that is shown there.
+    pub fn shown(&self, at: SocketAddr) -> Vec<u8> {
+        let stream = self.connect(at);
+        stream.conn.peer_certificates().unwrap()[0].to_vec()
+    }
+}
+
+/// Where the two have one name, a client takes the one for signed by itself.
+fn named(name: &str) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    distinguished.push(DnType::CommonName, name);
+    distinguished
+}
