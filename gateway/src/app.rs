@@ -365,6 +365,7 @@ impl Gateway {
                 pages: self.pages.clone(),
                 manager: manager.clone(),
                 metrics: self.shared.metrics.clone(),
+                proxies: config.trusted_proxies.clone(),
                 control: control.clone(),
                 namespace: config.namespace.as_str().into(),
             });

@@ -11,6 +11,7 @@ use std::time::Duration;
 pub use self::settings::{Mode, SETTINGS, Setting};
 use crate::discovery::swarm::engine::DockerHost;
 use crate::function::is_name;
+use crate::proxies::Proxies;
 use crate::{duration, size};
 
 /// The one setting that is never shown.
@@ -83,6 +84,8 @@ pub struct Config {
     pub max_in_flight: Option<usize>,
     /// Bytes of a request body.
     pub max_body: Option<u64>,
+    /// Whose word about callers counts.
+    pub trusted_proxies: Proxies,
     /// For running calls after that.
     pub drain_timeout: Duration,
     /// The socket by which the next gateway takes over.
@@ -233,6 +236,7 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
                 "off" => Ok(None),
                 text => size::parse(text).map(Some),
             }),
+            trusted_proxies: self.get("trusted-proxies", Proxies::parse),
             drain_delay: self.get("drain-delay", duration::parse),
             drain_timeout: self.get("drain-timeout", duration::parse),
             handover: self.get("handover", |text| match text {

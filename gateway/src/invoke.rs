@@ -5,6 +5,7 @@ pub mod balance;
 mod error;
 pub mod forward;
 pub mod headers;
+mod origin;
 mod retry;
 pub mod suggest;
 mod tunnel;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 
 pub use self::error::InvokeError;
 use self::forward::Answer;
+pub use self::origin::Origin;
 use self::retry::Outgoing;
 use self::tunnel::Tunnel;
 use crate::connection::Connection;

@@ -21,6 +21,7 @@ mod management;
 mod metrics;
 mod openapi;
 mod processes;
+mod proxies;
 mod restarts;
 mod retries;
 mod samples;
