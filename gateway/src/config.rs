@@ -86,6 +86,8 @@ pub struct Config {
     pub max_body: Option<u64>,
     /// Whose word about callers counts.
     pub trusted_proxies: Proxies,
+    /// Whether connections begin with a PROXY header.
+    pub proxy_protocol: bool,
     /// For running calls after that.
     pub drain_timeout: Duration,
     /// The socket by which the next gateway takes over.
@@ -237,6 +239,11 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
                 text => size::parse(text).map(Some),
             }),
             trusted_proxies: self.get("trusted-proxies", Proxies::parse),
+            proxy_protocol: self.get("proxy-protocol", |text| match text {
+                "on" => Ok(true),
+                "off" => Ok(false),
+                _ => Err("write on, which means version 2, or off"),
+            }),
             drain_delay: self.get("drain-delay", duration::parse),
             drain_timeout: self.get("drain-timeout", duration::parse),
             handover: self.get("handover", |text| match text {

@@ -58,7 +58,7 @@ impl Edge {
         + Send,
     > {
         let peer = caller.peer.ip();
-        let is_proxy = self.proxies.trust(peer);
+        let is_proxy = caller.is_known && self.proxies.trust(peer);
         let origin = Origin::of(peer, caller.secure, is_proxy);
         let stack = ServiceBuilder::new()
             // Outermost, so that every answer bears the ids, whoever made it.

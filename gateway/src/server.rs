@@ -1,11 +1,13 @@
 //! Accept loops and graceful drain over any service; knows nothing of functions.
 
 mod h2;
+pub mod proxy_protocol;
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -21,7 +23,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::drain::{Drain, Phase};
+use self::proxy_protocol::ProxyProtocol;
+use crate::drain::{Drain, Guest, Phase};
 use crate::reply::Body;
 
 /// How many connections may wait to be accepted.
@@ -41,6 +44,8 @@ const FAREWELL: Duration = Duration::from_millis(1500);
 pub struct Caller {
     /// The address that it comes from.
     pub peer: SocketAddr,
+    /// Whether that is its own, and not a balancer's that does not know its caller's.
+    pub is_known: bool,
     /// Whether it came by TLS.
     pub secure: bool,
 }
@@ -87,13 +92,15 @@ impl Drop for Counted {
     }
 }
 
-/// What bounds a server's connections.
+/// What a server asks of its connections.
 #[derive(Clone)]
 pub struct Limits {
     /// Each of them.
     pub each: ConnectionLimits,
     /// All of them.
     pub all: Connections,
+    /// A PROXY header before everything else, if balancers send one.
+    pub proxy_protocol: Option<Arc<ProxyProtocol>>,
 }
 
 /// Opens `count` listeners on one address that share its connections (SO_REUSEPORT). Port 0 takes any free one.
@@ -181,7 +188,7 @@ pub async fn serve<M, S>(
     patience: Patience,
 ) -> io::Result<Drained>
 where
-    M: Fn(Caller) -> S,
+    M: Fn(Caller) -> S + Clone + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<Body>> + Send + Unpin + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -189,16 +196,42 @@ where
     let listeners = listeners.into_iter().map(TcpListener::from_std);
     let acceptor = Acceptor(listeners.collect::<io::Result<_>>()?);
     let http = protocol(limits.each);
-    let open = |stream, peer| match limits.all.admit() {
-        Some(counted) => {
-            let caller = Caller {
-                peer,
-                secure: false,
-            };
-            let connection = connection(&http, stream, make(caller), limits.each, drain, counted);
-            drop(tokio::spawn(connection));
+    let open = |stream: TcpStream, peer| {
+        let Some(counted) = limits.all.admit() else {
+            return turn_away(&stream);
+        };
+        // A failure costs latency only.
+        let _ = stream.set_nodelay(true);
+        let guest = drain.guest();
+        let shown = Caller {
+            peer,
+            is_known: true,
+            secure: false,
+        };
+        match &limits.proxy_protocol {
+            None => {
+                let service = make(shown);
+                let connection = connection(&http, stream, service, limits.each, guest, counted);
+                drop(tokio::spawn(connection));
+            }
+            Some(protocol) => {
+                let (http, make, protocol) = (http.clone(), make.clone(), protocol.clone());
+                let (each, mut stream, mut guest) = (limits.each, stream, guest);
+                drop(tokio::spawn(async move {
+                    let read = protocol.read(&mut stream, shown, each.read_timeout);
+                    let caller = tokio::select! {
+                        biased;
+                        caller = read => caller,
+                        () = guest.reached(Phase::Finishing) => None,
+                    };
+                    if let Some(caller) = caller {
+                        let service = make(caller);
+                        let served = connection(&http, stream, service, each, guest, counted);
+                        served.await;
+                    }
+                }));
+            }
         }
-        None => turn_away(&stream),
     };
     let mut order = Order::Stop;
     let ordered = async {
@@ -315,7 +348,7 @@ fn connection<S>(
     stream: TcpStream,
     service: S,
     limits: ConnectionLimits,
-    drain: &Drain,
+    mut guest: Guest,
     counted: Counted,
 ) -> impl Future<Output = ()> + Send + 'static
 where
@@ -323,9 +356,6 @@ where
     S::Future: Send,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    // A failure costs latency only.
-    let _ = stream.set_nodelay(true);
-    let mut guest = drain.guest();
     let connection = http.serve_connection(TokioIo::new(stream), service);
     async move {
         let _counted = counted;

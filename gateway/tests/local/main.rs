@@ -22,6 +22,7 @@ mod metrics;
 mod openapi;
 mod processes;
 mod proxies;
+mod proxy_protocol;
 mod restarts;
 mod retries;
 mod samples;

@@ -1,32 +1,19 @@
 //! The gateway behind proxies: whose word about callers counts, and whose does not.
 
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
-
-use crate::support::client::{Answer, read};
+use crate::support::client::{Answer, connect_from, read};
 use crate::support::gateway::{Gateway, run};
 use crate::support::upstream::Upstream;
 
 /// Of an upstream that closes after it, so that the next call does not meet a connection that is about to close.
-const OK: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
-const CAT: &str = "  cat:\n    fprocess: cat";
+pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+pub(crate) const CAT: &str = "  cat:\n    fprocess: cat";
 /// Where the proxy of these tests connects from; others connect from 127.0.0.1.
-const PROXY: [u8; 4] = [127, 9, 9, 9];
+pub(crate) const PROXY: [u8; 4] = [127, 9, 9, 9];
 const TRUSTED: &str = "127.9.9.0/24";
-
-/// A connection to the gateway that comes from this address.
-fn connect_from(ip: impl Into<IpAddr>, to: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::new(ip.into(), 0).into()).unwrap();
-    socket.connect(&to.into()).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .unwrap();
-    socket.into()
-}
 
 /// The answer to a request with these lines in its head, sent from this address.
 fn asked(from: impl Into<IpAddr>, to: SocketAddr, path: &str, lines: &str) -> Answer {
@@ -38,7 +25,7 @@ fn asked(from: impl Into<IpAddr>, to: SocketAddr, path: &str, lines: &str) -> An
 }
 
 /// What a head says of its caller: the lists, the ways, the hosts.
-fn forwarded(head: &str) -> [Vec<&str>; 3] {
+pub(crate) fn forwarded(head: &str) -> [Vec<&str>; 3] {
     ["for", "proto", "host"].map(|what| {
         let name = format!("x-forwarded-{what}");
         let fields = head.lines().filter_map(|line| line.split_once(": "));
@@ -184,7 +171,7 @@ fn the_longest_list_costs_nothing_special() {
     );
     let list = vec!["127.9.9.1"; 6000].join(",");
     let line = format!("X-Forwarded-For: {list}\r\n");
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     for _ in 0..20 {
         assert_eq!(
             asked(PROXY, gateway.address, "/function/echo", &line).status,
