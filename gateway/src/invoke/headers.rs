@@ -107,7 +107,8 @@ fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
         let name = name.to_ascii_lowercase();
         name.starts_with("h2") || name.starts_with("http") || name.starts_with("tls")
     };
-    (!one.is_empty() && !tokens(one).any(is_http)).then(|| one.clone())
+    let is_other = one.to_str().is_ok_and(|name| !name.is_empty()) && !tokens(one).any(is_http);
+    is_other.then(|| one.clone())
 }
 
 /// Makes a function's head fit for the client.
@@ -227,8 +228,10 @@ pub fn is_host(value: &HeaderValue) -> bool {
     value.as_bytes().iter().all(fits)
 }
 
+/// The parts of a list. One that is no text is no token, and hides none of the others.
 fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
-    value.to_str().unwrap_or_default().split(',').map(str::trim)
+    let parts = value.as_bytes().split(|byte| *byte == b',');
+    parts.map(|part| std::str::from_utf8(part.trim_ascii()).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -288,9 +291,14 @@ mod tests {
         let named = ("connection", "keep-alive, Upgrade");
         assert!(asks(&[named, ("upgrade", "websocket")]));
         assert!(asks(&[named, ("upgrade", "my-protocol/2, other")]));
-        for refused in ["h2c", "websocket, H2C", "HTTP/2.0", "TLS/1.2", ""] {
+        // What is no text is no protocol, and does not hide one.
+        for refused in ["h2c", "websocket, H2C", "HTTP/2.0", "TLS/1.2", "", "h2c, é"] {
             assert!(!asks(&[named, ("upgrade", refused)]), "{refused}");
         }
+        assert!(asks(&[
+            ("connection", "é, upgrade"),
+            ("upgrade", "websocket")
+        ]));
         assert!(!asks(&[("upgrade", "websocket")]), "not named");
         assert!(!asks(&[named, ("upgrade", "a"), ("upgrade", "b")]));
     }
