@@ -59,7 +59,8 @@ impl Edge {
     > {
         let peer = caller.peer.ip();
         let is_proxy = caller.is_known && self.proxies.trust(peer);
-        let origin = Origin::of(peer, caller.secure, is_proxy);
+        // Made once for a connection, not for each of its requests; shared, so that neither is larger for it.
+        let origin = Arc::new(Origin::of(peer, caller.secure, is_proxy));
         let stack = ServiceBuilder::new()
             // Outermost, so that every answer bears the ids, whoever made it.
             .layer(IdentifyLayer)
