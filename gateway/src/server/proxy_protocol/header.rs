@@ -123,7 +123,7 @@ pub fn parse(bytes: &[u8]) -> Result<Progress, Wrong> {
     let begins_as = |known: &[u8]| bytes.iter().zip(known).all(|(one, other)| one == other);
     if !begins_as(SIGNATURE) {
         return match begins_as(VERSION_1) {
-            true if bytes.len() < VERSION_1.len() => Ok(Progress::Wants(VERSION_1.len())),
+            true if bytes.len() < VERSION_1.len() => Ok(Progress::Wants(FIXED)),
             true => Err(Wrong::Version1),
             false => Err(Wrong::Signature),
         };
@@ -370,6 +370,6 @@ mod tests {
             let wanted = if end < FIXED { FIXED } else { bytes.len() };
             assert_eq!(parse(&bytes[..end]), Ok(Progress::Wants(wanted)), "{end}");
         }
-        assert_eq!(parse(b"PROX"), Ok(Progress::Wants(6)));
+        assert_eq!(parse(b"PROX"), Ok(Progress::Wants(FIXED)));
     }
 }
