@@ -34,6 +34,7 @@ use crate::edge::{self, Edge};
 use crate::invoke::{CallLimits, Invoker, Shared};
 use crate::metrics::Metrics;
 use crate::probe::{self, Job, Prober};
+use crate::server::proxy_protocol::{ProxyProtocol, Wrong};
 use crate::server::{self, ConnectionLimits, Connections, Drained, Limits, Order, Patience};
 use crate::table::{Table, TableWriter};
 use crate::turnstile::Turnstile;
@@ -296,6 +297,11 @@ impl Gateway {
                 "/system is open to everybody who reaches its port: set basic_auth=true to ask for a login"
             );
         }
+        if config.proxy_protocol && config.trusted_proxies.is_empty() {
+            tracing::info!(
+                "PROXY headers are believed from everybody who reaches the port: name the balancers in trusted_proxies"
+            );
+        }
         let (orders, ordered) = watch::channel(Order::Serve);
         let manager = Arc::new(self.manager(config, operator));
         let system = self.start_system_server(config, &manager, &aside);
@@ -401,6 +407,7 @@ impl Gateway {
         ordered: &watch::Receiver<Order>,
     ) -> Result<Vec<oneshot::Receiver<Drained>>, String> {
         let control = Handle::current();
+        let proxy_protocol = proxy_protocol(config, &self.shared.metrics);
         let mut ends = Vec::new();
         for (number, doors) in self.doors.workers.into_iter().enumerate() {
             let drain = Drain::default();
@@ -409,13 +416,15 @@ impl Gateway {
                 pages: self.pages.clone(),
                 manager: manager.clone(),
                 metrics: self.shared.metrics.clone(),
+                proxies: config.trusted_proxies.clone(),
                 control: control.clone(),
                 namespace: config.namespace.as_str().into(),
                 max_headers: config.max_headers,
                 calls_only: config.system_port.is_some(),
             });
             let counts = self.shared.metrics.connections();
-            let limits = limits(config, counts, config.max_connections);
+            let mut limits = limits(config, counts, config.max_connections);
+            limits.proxy_protocol = proxy_protocol.clone();
             let ordered = ordered.clone();
             let patience = Patience {
                 delay: config.drain_delay,
@@ -427,7 +436,7 @@ impl Gateway {
                 let served = runtime.and_then(|runtime| {
                     runtime.block_on(server::serve(
                         doors,
-                        |caller| edge.clone().service(caller),
+                        move |caller| edge.clone().service(caller),
                         &limits,
                         ordered,
                         &drain,
@@ -463,7 +472,17 @@ fn limits(config: &Config, counts: (Gauge, IntCounter), most: Option<usize>) -> 
             refused,
             most,
         },
+        proxy_protocol: None,
     }
+}
+
+/// What every connection for calls begins with, if balancers are told to send it.
+fn proxy_protocol(config: &Config, metrics: &Metrics) -> Option<Arc<ProxyProtocol>> {
+    let protocol = || ProxyProtocol {
+        trusted: config.trusted_proxies.clone(),
+        closed: metrics.proxy_protocol(Wrong::ALL.map(Wrong::label)),
+    };
+    config.proxy_protocol.then(|| Arc::new(protocol()))
 }
 
 /// Waits until every worker has drained; one that ended on its own is an error at once.

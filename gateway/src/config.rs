@@ -12,6 +12,7 @@ pub use self::settings::{Mode, SETTINGS, Setting};
 use crate::certificate::{Files, Mistakes};
 use crate::discovery::swarm::engine::DockerHost;
 use crate::function::is_name;
+use crate::proxies::Proxies;
 use crate::{duration, size};
 
 /// The one setting that is never shown.
@@ -99,6 +100,10 @@ pub struct Config {
     pub max_in_flight: Option<usize>,
     /// Bytes of a request body.
     pub max_body: Option<u64>,
+    /// Whose word about callers counts.
+    pub trusted_proxies: Proxies,
+    /// Whether connections begin with a PROXY header.
+    pub proxy_protocol: bool,
     /// For running calls after that.
     pub drain_timeout: Duration,
     /// The socket by which the next gateway takes over.
@@ -247,6 +252,12 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
             max_body: self.get("max-body", |text| match text {
                 "off" => Ok(None),
                 text => size::parse(text).map(Some),
+            }),
+            trusted_proxies: self.get("trusted-proxies", Proxies::parse),
+            proxy_protocol: self.get("proxy-protocol", |text| match text {
+                "on" => Ok(true),
+                "off" => Ok(false),
+                _ => Err("write on, which means version 2, or off"),
             }),
             drain_delay: self.get("drain-delay", duration::parse),
             drain_timeout: self.get("drain-timeout", duration::parse),

@@ -20,9 +20,10 @@ use tower::{Service, ServiceBuilder, service_fn};
 use self::identify::IdentifyLayer;
 pub use self::operators::{metrics_service, system_service};
 use crate::api::{Manager, Pages};
-use crate::invoke::Invoker;
-use crate::invoke::headers::{self, Origin};
+use crate::invoke::headers::{self, is_host};
+use crate::invoke::{Invoker, Origin};
 use crate::metrics::{Metrics, Refused};
+use crate::proxies::Proxies;
 use crate::reply::{self, Body, CALL_ID, Failure};
 use crate::router::{self, Operation, Page, Refusal, Route};
 use crate::server::Caller;
@@ -40,6 +41,8 @@ pub struct Edge {
     pub manager: Arc<Manager>,
     /// Counts what reached no function.
     pub metrics: Arc<Metrics>,
+    /// Whose word about callers counts.
+    pub proxies: Proxies,
     /// Where pages are made, off the workers that carry calls.
     pub control: Handle,
     /// The namespace that a name may leave out.
@@ -60,8 +63,10 @@ impl Edge {
         + Clone
         + Send,
     > {
+        let peer = caller.peer.ip();
+        let is_proxy = caller.is_known && self.proxies.trust(peer);
         // Made once for a connection, not for each of its requests; shared, so that neither is larger for it.
-        let origin = Arc::new(Origin::of(caller.peer.ip(), caller.secure));
+        let origin = Arc::new(Origin::of(peer, caller.secure, is_proxy));
         let stack = ServiceBuilder::new()
             // Outermost, so that every answer bears the ids, whoever made it.
             .layer(IdentifyLayer)
@@ -111,7 +116,7 @@ impl Edge {
                 self.refuse(&request, Refusal::NoSuchPage)
             }
             Route::Page(page) => self.page(page).await,
-            Route::Manage(operation) => self.manage(operation, request, &origin.address).await,
+            Route::Manage(operation) => self.manage(operation, request, origin).await,
             Route::Refused(refusal) => self.refuse(&request, refusal),
         }
     }
@@ -132,13 +137,14 @@ impl Edge {
         &self,
         operation: Operation,
         request: Request<Incoming>,
-        peer: &HeaderValue,
+        origin: &Origin,
     ) -> Response<Body> {
-        let (manager, peer) = (self.manager.clone(), peer.clone());
+        let manager = self.manager.clone();
+        let caller = origin.caller(request.headers(), &self.proxies);
         // A change that was begun is finished, though its caller may have gone.
         let answer = async move {
-            let peer = peer.to_str().unwrap_or("-");
-            manager.answer(operation, request, peer).await
+            let caller = caller.to_string();
+            manager.answer(operation, request, &caller).await
         };
         on(&self.control, answer).await
     }
@@ -238,12 +244,6 @@ fn refuse(metrics: &Metrics, request: &Request<Incoming>, refusal: Refusal) -> R
 fn framing(request: &Request<Incoming>) -> Result<(), Refusal> {
     let headers = request.headers();
     let mut hosts = headers.get_all(HOST).iter();
-    // Names, addresses in brackets, a port; checked byte by byte because it is done for every request.
-    let is_host = |host: &HeaderValue| {
-        host.as_bytes()
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(byte))
-    };
     let addressed = match (hosts.next(), hosts.next()) {
         (Some(host), None) => is_host(host),
         // HTTP/2 has the authority in its place; before HTTP/1.1 there was none.

@@ -28,6 +28,7 @@ pub mod invoke;
 pub mod life;
 pub mod metrics;
 pub mod probe;
+pub mod proxies;
 pub mod quantity;
 pub mod reply;
 pub mod router;

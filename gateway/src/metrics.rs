@@ -91,6 +91,12 @@ pub const TABLE: &[(&str, &str, &str, &str)] = &[
         "reason",
         "requests that reached no function: bad_request, not_found, method, connections (one too many)",
     ),
+    (
+        "skep_proxy_protocol_closed_total",
+        "counter",
+        "reason",
+        "connections closed for what they began with: signature (no PROXY header), version_1, version, command, family, length, incomplete, untrusted",
+    ),
     ("skep_functions", "gauge", "", "functions in the table"),
     (
         "skep_connections",
@@ -157,6 +163,7 @@ pub struct Metrics {
     functions: Mutex<HashMap<String, Weak<FunctionMetrics>>>,
     refused: [IntCounter; 4],
     connections: Gauge,
+    proxy_protocol: IntCounterVec,
     service_count: GaugeVec,
     in_flight: GaugeVec,
     endpoints: GaugeVec,
@@ -232,6 +239,7 @@ impl Metrics {
             connections: make
                 .gauge_vec("skep_connections")
                 .with_label_values::<&str>(&[]),
+            proxy_protocol: make.counter_vec("skep_proxy_protocol_closed_total"),
             refused: ["bad_request", "not_found", "method", "connections"]
                 .map(|reason| refused.with_label_values(&[reason])),
             service_count: make.gauge_vec("gateway_service_count"),
@@ -280,6 +288,12 @@ impl Metrics {
     pub fn connections(&self) -> (Gauge, IntCounter) {
         let refused = &self.refused[Refused::Connections as usize];
         (self.connections.clone(), refused.clone())
+    }
+
+    /// What counts connections that were closed for their PROXY header, by reason.
+    #[must_use]
+    pub fn proxy_protocol<const N: usize>(&self, reasons: [&str; N]) -> [IntCounter; N] {
+        reasons.map(|reason| self.proxy_protocol.with_label_values(&[reason]))
     }
 
     /// A request reached no function.

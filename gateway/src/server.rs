@@ -2,6 +2,8 @@
 
 mod h2;
 mod linger;
+mod opening;
+pub mod proxy_protocol;
 mod tls;
 
 use std::future::{Future, poll_fn};
@@ -27,6 +29,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use self::linger::{Remembering, linger};
+use self::opening::Opening;
+use self::proxy_protocol::ProxyProtocol;
 pub use self::tls::PROTOCOLS;
 use crate::drain::{Drain, Guest, Phase};
 use crate::reply::Body;
@@ -52,6 +56,8 @@ const FAREWELL: Duration = Duration::from_millis(1500);
 pub struct Caller {
     /// The address that it comes from.
     pub peer: SocketAddr,
+    /// Whether that is its own, and not a balancer's that does not know its caller's.
+    pub is_known: bool,
     /// Whether it came by TLS.
     pub secure: bool,
 }
@@ -100,13 +106,15 @@ impl Drop for Counted {
     }
 }
 
-/// What bounds a server's connections.
+/// What a server asks of its connections.
 #[derive(Clone)]
 pub struct Limits {
     /// Each of them.
     pub each: ConnectionLimits,
     /// All of them.
     pub all: Connections,
+    /// A PROXY header before everything else, if balancers send one.
+    pub proxy_protocol: Option<Arc<ProxyProtocol>>,
 }
 
 /// Opens `count` listeners on one address that share its connections (SO_REUSEPORT). Port 0 takes any free one.
@@ -213,7 +221,7 @@ pub async fn serve<M, S>(
     patience: Patience,
 ) -> io::Result<Drained>
 where
-    M: Fn(Caller) -> S,
+    M: Fn(Caller) -> S + Clone + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<Body>> + Send + Unpin + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -227,22 +235,28 @@ where
         };
         // A failure costs latency only.
         let _ = stream.set_nodelay(true);
-        let secure = tls.is_some();
-        let (service, guest) = (make(Caller { peer, secure }), drain.guest());
-        match tls {
-            None => {
-                let io = TokioIo::new(stream);
+        let guest = drain.guest();
+        let shown = Caller {
+            peer,
+            is_known: true,
+            secure: tls.is_some(),
+        };
+        match (tls, &limits.proxy_protocol) {
+            (None, None) => {
+                let (io, service) = (TokioIo::new(stream), make(shown));
                 let connection = connection(&http, io, service, limits.each, guest, counted);
                 drop(tokio::spawn(connection));
             }
-            Some(tls) => {
-                let shaking = tls::Shaking {
+            (tls, proxy_protocol) => {
+                let opening = Opening {
                     stream,
-                    tls: tls.clone(),
+                    proxy_protocol: proxy_protocol.clone(),
+                    tls: tls.cloned(),
                     http: http.clone(),
                     limits: limits.each,
                 };
-                drop(tokio::spawn(shaking.connection(service, guest, counted)));
+                let connection = opening.connection(shown, make.clone(), guest, counted);
+                drop(tokio::spawn(connection));
             }
         }
     };

@@ -27,7 +27,7 @@ pub(super) fn serve<M, S>(
     orders: &watch::Sender<Order>,
 ) -> JoinHandle<()>
 where
-    M: Fn(Caller) -> S + Send + Sync + 'static,
+    M: Fn(Caller) -> S + Clone + Send + Sync + 'static,
     S: Service<Request<Incoming>, Response = Response<Body>> + Send + Unpin + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn Error + Send + Sync>>,

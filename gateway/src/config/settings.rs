@@ -171,6 +171,18 @@ pub const SETTINGS: &[Setting] = &[
         "connections of callers; one too many gets 503",
     ),
     setting(
+        "trusted-proxies",
+        "trusted_proxies",
+        "off",
+        "addresses and networks (10.0.0.0/8, fd00::1) of proxies whose X-Forwarded-* count, or `off`: nobody's",
+    ),
+    setting(
+        "proxy-protocol",
+        "proxy_protocol",
+        "off",
+        "on: every connection for calls begins with a PROXY header, version 2 only; off: none does",
+    ),
+    setting(
         "drain-delay",
         "drain_delay",
         "0s",

@@ -1,8 +1,6 @@
 //! What a message's head may carry across the gateway, each way. Pure.
 //!
-//! Hop-by-hop fields end here (RFC 9110 §7.6.1); what a client could use to pretend is replaced by what the connection shows.
-
-use std::net::IpAddr;
+//! Hop-by-hop fields end here (RFC 9110 §7.6.1), and so does what a client could use to pretend.
 
 use hyper::body::Body;
 use hyper::header::{
@@ -11,13 +9,11 @@ use hyper::header::{
 };
 use hyper::{HeaderMap, Request};
 
+use super::origin::Origin;
 use super::retry::{NOT_ACCEPTED, WATCHDOG};
 use crate::reply::{CALL_ID, START_TIME};
 
 const FORWARDED_PREFIX: &str = "x-forwarded-";
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Fields that describe one connection. `Trailer` stays, because declared trailers pass.
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -33,34 +29,10 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 /// Fields that frame, address or identify a message: naming one of them in `Connection` does not remove it.
 const PROTECTED: [HeaderName; 6] = [CONTENT_LENGTH, HOST, TRAILER, TE, CALL_ID, START_TIME];
 
-/// Where a request comes from, as functions are told. Made once for a connection.
-#[derive(Clone, Debug)]
-pub struct Origin {
-    /// The client's address.
-    pub address: HeaderValue,
-    /// Whether it came by TLS.
-    pub secure: bool,
-}
-
-impl Origin {
-    /// What a connection shows.
-    ///
-    /// # Panics
-    /// Never: an address is visible ASCII.
-    #[must_use]
-    pub fn of(address: IpAddr, secure: bool) -> Self {
-        let address = HeaderValue::try_from(address.to_canonical().to_string())
-            .expect("an address is visible ASCII");
-        Self { address, secure }
-    }
-
-    fn scheme(&self) -> HeaderValue {
-        HeaderValue::from_static(if self.secure { "https" } else { "http" })
-    }
-}
-
 /// Makes a client's head fit for the function. Says whether it asks for an upgrade.
 pub fn outbound(headers: &mut HeaderMap, origin: &Origin) -> bool {
+    // Before anything goes: naming it in `Connection` does not undo a trusted proxy's word.
+    let said = origin.hear(headers);
     let found = Found::among(headers);
     let upgrade = found.upgrade.then(|| wanted_upgrade(headers)).flatten();
     let takes_trailers = found.te
@@ -88,11 +60,7 @@ pub fn outbound(headers: &mut HeaderMap, origin: &Origin) -> bool {
     if found.trailer {
         declare_harmless_trailers(headers);
     }
-    headers.insert(FORWARDED_FOR, origin.address.clone());
-    headers.insert(FORWARDED_PROTO, origin.scheme());
-    if let Some(host) = headers.get(HOST).cloned() {
-        headers.insert(FORWARDED_HOST, host);
-    }
+    origin.tell(headers, said);
     let upgrades = upgrade.is_some();
     if let Some(protocol) = upgrade {
         switch(headers, protocol);
@@ -139,7 +107,8 @@ fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
         let name = name.to_ascii_lowercase();
         name.starts_with("h2") || name.starts_with("http") || name.starts_with("tls")
     };
-    (!one.is_empty() && !tokens(one).any(is_http)).then(|| one.clone())
+    let is_other = one.to_str().is_ok_and(|name| !name.is_empty()) && !tokens(one).any(is_http);
+    is_other.then(|| one.clone())
 }
 
 /// Makes a function's head fit for the client.
@@ -252,8 +221,17 @@ fn pretends(name: &HeaderName) -> bool {
         )
 }
 
+/// Whether this can stand for a host: names, addresses in brackets, a port. Byte by byte, because it is done for every request.
+#[must_use]
+pub fn is_host(value: &HeaderValue) -> bool {
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(byte);
+    value.as_bytes().iter().all(fits)
+}
+
+/// The parts of a list. One that is no text is no token, and hides none of the others.
 fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
-    value.to_str().unwrap_or_default().split(',').map(str::trim)
+    let parts = value.as_bytes().split(|byte| *byte == b',');
+    parts.map(|part| std::str::from_utf8(part.trim_ascii()).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -275,7 +253,7 @@ mod tests {
     }
 
     fn origin() -> Origin {
-        Origin::of(IpAddr::from([192, 0, 2, 7]), false)
+        Origin::of([192, 0, 2, 7].into(), false, false)
     }
 
     fn out(fields: &[(&str, &str)]) -> HeaderMap {
@@ -313,9 +291,14 @@ mod tests {
         let named = ("connection", "keep-alive, Upgrade");
         assert!(asks(&[named, ("upgrade", "websocket")]));
         assert!(asks(&[named, ("upgrade", "my-protocol/2, other")]));
-        for refused in ["h2c", "websocket, H2C", "HTTP/2.0", "TLS/1.2", ""] {
+        // What is no text is no protocol, and does not hide one.
+        for refused in ["h2c", "websocket, H2C", "HTTP/2.0", "TLS/1.2", "", "h2c, é"] {
             assert!(!asks(&[named, ("upgrade", refused)]), "{refused}");
         }
+        assert!(asks(&[
+            ("connection", "é, upgrade"),
+            ("upgrade", "websocket")
+        ]));
         assert!(!asks(&[("upgrade", "websocket")]), "not named");
         assert!(!asks(&[named, ("upgrade", "a"), ("upgrade", "b")]));
     }
@@ -381,18 +364,6 @@ mod tests {
             ("x-start-time", "2"),
         ]);
         assert!(headers.contains_key("x-call-id") && headers.contains_key("x-start-time"));
-    }
-
-    #[test]
-    fn a_function_is_told_how_its_caller_came() {
-        for (secure, scheme) in [(false, "http"), (true, "https")] {
-            let mut headers = head(&[("x-forwarded-proto", "gopher")]);
-            outbound(
-                &mut headers,
-                &Origin::of(IpAddr::from([192, 0, 2, 7]), secure),
-            );
-            assert_eq!(headers["x-forwarded-proto"], scheme);
-        }
     }
 
     #[test]

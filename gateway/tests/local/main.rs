@@ -24,6 +24,8 @@ mod metrics;
 mod openapi;
 mod ports;
 mod processes;
+mod proxies;
+mod proxy_protocol;
 mod restarts;
 mod retries;
 mod samples;

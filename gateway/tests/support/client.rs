@@ -1,8 +1,10 @@
 //! A small HTTP/1.1 client that sends exactly what it is told, one connection a request.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 /// An answer, read to its end.
 #[derive(Debug)]
@@ -90,6 +92,17 @@ pub fn send(to: SocketAddr, bytes: &[u8]) -> TcpStream {
     // The other side may refuse after the first bytes and close; its answer can still be read.
     std::thread::spawn(move || drop(writer.write_all(&bytes)));
     stream
+}
+
+/// A connection that comes from this address of ours.
+pub fn connect_from(ip: impl Into<IpAddr>, to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(ip.into(), 0).into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    socket.into()
 }
 
 /// Reads one answer from a connection that closes after it.

@@ -1,0 +1,77 @@
+//! What comes before HTTP on some connections: a proxy's word on who calls, and the handshake of TLS.
+
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::proxy_protocol::ProxyProtocol;
+use super::tls::Shaking;
+use super::{Caller, ConnectionLimits, Counted, connection};
+use crate::drain::{Guest, Phase};
+use crate::reply::Body;
+
+/// A connection on which nothing has been said yet.
+pub(super) struct Opening {
+    pub(super) stream: TcpStream,
+    pub(super) proxy_protocol: Option<Arc<ProxyProtocol>>,
+    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) http: http1::Builder,
+    pub(super) limits: ConnectionLimits,
+}
+
+impl Opening {
+    /// The whole of it: who calls, hands shaken, then HTTP.
+    pub(super) async fn connection<M, S>(
+        self,
+        shown: Caller,
+        make: M,
+        mut guest: Guest,
+        counted: Counted,
+    ) where
+        M: Fn(Caller) -> S,
+        S: Service<Request<Incoming>, Response = Response<Body>> + Send + Unpin + 'static,
+        S::Future: Send,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Self {
+            mut stream,
+            proxy_protocol,
+            tls,
+            http,
+            limits,
+        } = self;
+        let mut caller = shown;
+        if let Some(protocol) = proxy_protocol {
+            let told = protocol.read(&mut stream, shown, limits.read_timeout);
+            let told = tokio::select! {
+                biased;
+                told = told => told,
+                () = guest.reached(Phase::Finishing) => None,
+            };
+            let Some(told) = told else { return };
+            caller = told;
+        }
+        let service = make(caller);
+        match tls {
+            None => {
+                let io = TokioIo::new(stream);
+                connection(&http, io, service, limits, guest, counted).await;
+            }
+            Some(tls) => {
+                let shaking = Shaking {
+                    stream,
+                    tls,
+                    http,
+                    limits,
+                };
+                shaking.connection(service, guest, counted).await;
+            }
+        }
+    }
+}
