@@ -11,7 +11,7 @@ use std::time::Duration;
 pub use self::settings::{Mode, SETTINGS, Setting};
 use crate::discovery::swarm::engine::DockerHost;
 use crate::function::is_name;
-use crate::{duration, size};
+use crate::{duration, quantity};
 
 /// The one setting that is never shown.
 const PASSWORD: &str = "basic-auth-password";
@@ -231,7 +231,7 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
             max_in_flight: self.get("max-in-flight", count),
             max_body: self.get("max-body", |text| match text {
                 "off" => Ok(None),
-                text => size::parse(text).map(Some),
+                text => quantity::bytes(text).map(Some),
             }),
             drain_delay: self.get("drain-delay", duration::parse),
             drain_timeout: self.get("drain-timeout", duration::parse),

@@ -249,7 +249,7 @@ impl Manager {
         )
         .await?;
         self.seen(|now| now.find(name.as_str()).is_some()).await;
-        Ok(accepted(&notes))
+        Ok(accepted(&name, &notes))
     }
 
     async fn update(&self, fields: Fields, caller: &Caller) -> Result<Response<Body>, Failed> {
@@ -263,7 +263,7 @@ impl Manager {
         )
         .await?;
         self.nudge.notify_one();
-        Ok(accepted(&notes))
+        Ok(accepted(&name, &notes))
     }
 
     async fn remove(&self, mut fields: Fields, caller: &Caller) -> Result<Response<Body>, Failed> {
@@ -282,7 +282,7 @@ impl Manager {
         )
         .await?;
         self.seen(|now| now.find(name.as_str()).is_none()).await;
-        Ok(accepted(&[]))
+        Ok(accepted(&name, &[]))
     }
 
     async fn scale(
@@ -325,7 +325,7 @@ impl Manager {
                 .is_some_and(|one| one.deployment.replicas.desired == replicas)
         };
         self.seen(is_scaled).await;
-        Ok(accepted(&[]))
+        Ok(accepted(&name, &[]))
     }
 
     /// Waits until the table shows a change, but not for long: it was made in any case.
@@ -359,7 +359,11 @@ pub(super) async fn noted<T>(
     done
 }
 
-fn accepted(notes: &[String]) -> Response<Body> {
+/// Tells whoever asked, and the log, what is worth telling about a change.
+fn accepted(name: &FunctionName, notes: &[String]) -> Response<Body> {
+    for note in notes {
+        tracing::info!(%name, "{note}");
+    }
     let lines: String = notes.iter().map(|note| format!("{note}\n")).collect();
     reply::text(StatusCode::ACCEPTED, lines)
 }

@@ -42,10 +42,10 @@ impl Home<'_> {
             requests: resources(&mut fields, "requests"),
             read_only: fields.flag("readOnlyRootFilesystem"),
             created_at: None,
+            notes: Vec::new(),
         };
         let limits = amounts(&mut fields, "limits", &spec.limits);
         let requests = amounts(&mut fields, "requests", &spec.requests);
-        check_least_memory(&mut fields, limits);
         check_order(&mut fields, limits, requests);
         check_environment(&mut fields, &spec);
         check_lists(&mut fields, &spec);
@@ -169,18 +169,6 @@ fn amounts(fields: &mut Fields, field: &str, written: &Resources) -> Amounts {
     Amounts {
         memory: read("memory", &written.memory, quantity::memory),
         nano_cpus: read("cpu", &written.cpu, quantity::cpu),
-    }
-}
-
-fn check_least_memory(fields: &mut Fields, limits: Amounts) {
-    if limits
-        .memory
-        .is_some_and(|bytes| bytes < quantity::LEAST_MEMORY)
-    {
-        fields.mistake(
-            "limits.memory",
-            "Docker starts no container with less than 6Mi",
-        );
     }
 }
 

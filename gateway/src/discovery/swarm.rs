@@ -1,5 +1,6 @@
 //! Functions on Docker Swarm: services with tasks on one network, read through the engine's API.
 
+mod amounts;
 pub mod engine;
 mod logs;
 pub mod model;

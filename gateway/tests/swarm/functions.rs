@@ -191,3 +191,33 @@ fn a_plain_service_can_be_scaled_updated_and_removed_and_infrastructure_never() 
     );
     assert!(!try_docker(&["service", "inspect", &plain]).status.success());
 }
+
+#[test]
+fn memory_that_docker_does_not_take_is_raised_and_told_back_as_it_was_written() {
+    let Some(world) = World::new() else { return };
+    let (name, memory) = (own_name("fn"), json!({ "memory": "5Mi" }));
+    world.adopt(&name);
+    let fields = json!({ "limits": memory, "requests": { "memory": "1M" } });
+    let wanted = deployment(&name, "skep/catservice", fields);
+    let answer = world.send("POST", "/system/functions", &wanted);
+    let note = "limits.memory: 5Mi is less than Docker takes: 6Mi is in force";
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    assert!(answer.text().contains(note), "{}", answer.text());
+    assert!(world.gateway_log().contains(note));
+    world.answers(&name);
+    let told = world.describe(&name);
+    assert_eq!(
+        (&told["limits"], &told["requests"]["memory"]),
+        (&memory, &json!("1M"))
+    );
+    assert_eq!(told["notes"][0], note);
+    assert_eq!(told["notes"].as_array().unwrap().len(), 2, "{told}");
+    let in_force = docker(&[
+        "service",
+        "inspect",
+        "--format",
+        "{{.Spec.TaskTemplate.Resources.Limits.MemoryBytes}} {{.Spec.TaskTemplate.Resources.Reservations.MemoryBytes}}",
+        &name,
+    ]);
+    assert_eq!(in_force, "6291456 4194304");
+}

@@ -229,6 +229,7 @@ fn spec(part: FunctionPart, folder: &Path) -> Result<Spec, String> {
         requests: resources(part.requests),
         read_only: part.readonly_root_filesystem,
         created_at: None,
+        notes: Vec::new(),
     })
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::Swarm;
+use super::amounts::Bound;
 use super::engine::EngineError;
 use super::model::{Network, Service, Task};
 use super::spec::{self, Ground};
@@ -52,7 +53,9 @@ impl Operator for Arc<Swarm> {
             let (network, _) = self.attached().await?;
             let ground = self.ground(&network, &wanted).await?;
             let change = |spec| Ok(spec::update(spec, &wanted, &ground));
-            self.change(&wanted.name, registry, change).await
+            let mut notes: Notes = raised(&wanted).collect();
+            notes.extend(self.change(&wanted.name, registry, change).await?);
+            Ok(notes)
         })
     }
 
@@ -141,9 +144,10 @@ impl Swarm {
             }
             error => self.failed(&error),
         })?;
-        Ok(self
-            .lost(made["ID"].as_str().unwrap_or_default(), &asked)
-            .await)
+        let mut notes: Notes = raised(&wanted).collect();
+        let id = made["ID"].as_str().unwrap_or_default();
+        notes.extend(self.lost(id, &asked).await);
+        Ok(notes)
     }
 
     /// What this engine did not keep of what we asked for; nothing if it cannot be asked any more.
@@ -286,6 +290,14 @@ impl Swarm {
         };
         Failed::new(kind, sentence)
     }
+}
+
+/// Amounts that are more in force than was written.
+fn raised(wanted: &Wanted) -> impl Iterator<Item = String> {
+    let limits = Bound::Limits.note(&wanted.spec.limits);
+    limits
+        .into_iter()
+        .chain(Bound::Requests.note(&wanted.spec.requests))
 }
 
 impl EngineError {

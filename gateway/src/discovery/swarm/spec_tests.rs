@@ -49,6 +49,7 @@ fn wanted() -> Wanted {
             },
             read_only: true,
             created_at: None,
+            notes: Vec::new(),
         },
         limits: Amounts {
             memory: Some(40 << 20),
