@@ -5,6 +5,7 @@ pub mod engine;
 mod logs;
 pub mod model;
 mod operate;
+mod registry;
 mod replicas;
 mod secrets;
 mod spec;

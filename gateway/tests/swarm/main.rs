@@ -19,6 +19,7 @@ mod input;
 mod journey;
 mod logs;
 mod outage;
+mod registry;
 mod secrets;
 mod stack;
 mod transcript;

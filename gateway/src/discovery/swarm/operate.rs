@@ -3,11 +3,9 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::Swarm;
@@ -17,8 +15,7 @@ use super::model::{Network, Service, Task};
 use super::spec::{self, Ground};
 use super::translate;
 use crate::discovery::operate::{
-    Doing, Failed, LogLine, LogsAsked, Notes, Operator, RegistryLogin, Replica, SecretValue,
-    Trouble, Wanted,
+    Doing, Failed, LogLine, LogsAsked, Notes, Operator, Replica, SecretValue, Trouble, Wanted,
 };
 use crate::function::{FunctionName, SecretName};
 
@@ -49,11 +46,13 @@ impl Operator for Arc<Swarm> {
 
     fn update(&self, wanted: Wanted) -> Doing<'_, Notes> {
         Box::pin(async move {
-            let registry = login(&wanted);
             let (network, _) = self.attached().await?;
+            // One that is not there is told before a login that is wrong: clients make it then.
+            self.current(&wanted.name).await?;
             let ground = self.ground(&network, &wanted).await?;
+            let (registry, mut notes) = self.log_in(&wanted).await?;
             let change = |spec| Ok(spec::update(spec, &wanted, &ground));
-            let mut notes: Notes = raised(&wanted).collect();
+            notes.extend(raised(&wanted));
             notes.extend(self.change(&wanted.name, registry, change).await?);
             Ok(notes)
         })
@@ -129,11 +128,9 @@ impl Swarm {
     async fn make(&self, wanted: Wanted) -> Result<Notes, Failed> {
         let (network, _) = self.attached().await?;
         let ground = self.ground(&network, &wanted).await?;
+        let (registry, mut notes) = self.log_in(&wanted).await?;
         let asked = spec::create(&wanted, &ground);
-        let made = self
-            .engine
-            .post("/services/create", &asked, login(&wanted))
-            .await;
+        let made = self.engine.post("/services/create", &asked, registry).await;
         let made = made.map_err(|error| match error {
             EngineError::Says(StatusCode::CONFLICT, _) => {
                 let hint = "change it with PUT, or choose another name";
@@ -144,7 +141,7 @@ impl Swarm {
             }
             error => self.failed(&error),
         })?;
-        let mut notes: Notes = raised(&wanted).collect();
+        notes.extend(raised(&wanted));
         let id = made["ID"].as_str().unwrap_or_default();
         notes.extend(self.lost(id, &asked).await);
         Ok(notes)
@@ -307,39 +304,9 @@ impl EngineError {
     }
 }
 
-/// The header by which the engine, and the nodes, log in at the image's registry.
-fn login(wanted: &Wanted) -> Option<HeaderValue> {
-    let RegistryLogin { user, password } = wanted.registry.as_ref()?;
-    let login = json!({ "username": user, "password": password, "serveraddress": registry_of(&wanted.spec.image) });
-    let mut header = HeaderValue::from_str(&URL_SAFE.encode(login.to_string())).ok()?;
-    header.set_sensitive(true);
-    Some(header)
-}
-
-/// The registry that an image comes from: its first part, if that can be a host; else Docker Hub.
-fn registry_of(image: &str) -> &str {
-    match image.split_once('/') {
-        Some((host, _)) if host == "localhost" || host.contains(['.', ':']) => host,
-        _ => "https://index.docker.io/v1/",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_image_names_its_registry() {
-        for (image, registry) in [
-            ("cat", "https://index.docker.io/v1/"),
-            ("skep/cat:1", "https://index.docker.io/v1/"),
-            ("ghcr.io/a/cat@sha256:1", "ghcr.io"),
-            ("localhost/cat", "localhost"),
-            ("registry:5000/cat", "registry:5000"),
-        ] {
-            assert_eq!(registry_of(image), registry, "{image}");
-        }
-    }
 
     #[test]
     fn a_version_conflict_is_known_by_its_words() {
