@@ -2,6 +2,7 @@
 
 mod amounts;
 pub mod engine;
+pub mod hardening;
 mod logs;
 pub mod model;
 mod operate;

@@ -12,6 +12,7 @@ mod support;
 
 mod client;
 mod discovery;
+mod doctor;
 mod documents;
 mod door;
 mod functions;

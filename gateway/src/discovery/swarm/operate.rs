@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::Swarm;
 use super::amounts::Bound;
 use super::engine::EngineError;
+use super::hardening;
 use super::model::{Network, Service, Task};
 use super::spec::{self, Ground};
 use super::translate;
@@ -152,7 +153,7 @@ impl Swarm {
         let Ok(kept) = self.engine.get::<Value>(&format!("/services/{id}")).await else {
             return Notes::new();
         };
-        let lost = spec::dropped(asked, &kept["Spec"]);
+        let lost = hardening::dropped(asked, &kept["Spec"]);
         if lost.is_empty() {
             return Notes::new();
         }

@@ -239,46 +239,6 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX >> 1)
 }
 
-/// What was asked for and is not in the spec that the engine keeps: an older engine drops what it does not know.
-pub(super) fn dropped(asked: &Value, kept: &Value) -> Vec<&'static str> {
-    const HARDENING: [(&str, &str); 6] = [
-        (
-            "/TaskTemplate/ContainerSpec/CapabilityDrop",
-            "dropping all capabilities",
-        ),
-        (
-            "/TaskTemplate/ContainerSpec/Privileges/NoNewPrivileges",
-            "no-new-privileges",
-        ),
-        (
-            "/TaskTemplate/ContainerSpec/Privileges/Seccomp",
-            "the seccomp profile",
-        ),
-        (
-            "/TaskTemplate/Resources/Limits/Pids",
-            "the limit of processes",
-        ),
-        ("/TaskTemplate/ContainerSpec/ReadOnly", "the read-only root"),
-        (
-            "/TaskTemplate/ContainerSpec/Healthcheck/StartInterval",
-            "frequent health checks at the start",
-        ),
-    ];
-    let is_nothing = |value: &Value| value.is_null() || *value == json!(false);
-    let is_dropped = |pointer: &str| {
-        let (asked, kept) = (
-            asked.pointer(pointer).unwrap_or(&Value::Null),
-            kept.pointer(pointer).unwrap_or(&Value::Null),
-        );
-        !is_nothing(asked) && is_nothing(kept)
-    };
-    HARDENING
-        .into_iter()
-        .filter(|(pointer, _)| is_dropped(pointer))
-        .map(|(_, what)| what)
-        .collect()
-}
-
 #[cfg(test)]
 #[path = "spec_tests.rs"]
 mod tests;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::discovery::operate::RegistryLogin;
+use crate::discovery::swarm::hardening::dropped;
 use crate::discovery::swarm::model::Service;
 use crate::function::{FunctionName, Spec};
 
