@@ -174,13 +174,10 @@ impl Manager {
             Operation::EndReplica(name, id) => self.end_replica(&name, id, caller).await,
             Operation::Logs => self.logs(&query).await,
             Operation::ListSecrets => self.list_secrets().await,
-            Operation::CreateSecret => {
-                self.create_secret(fields(request, MAX_SECRET_BODY).await?, caller)
-                    .await
-            }
-            Operation::UpdateSecret => {
-                self.update_secret(fields(request, MAX_SECRET_BODY).await?, caller)
-                    .await
+            Operation::CreateSecret | Operation::UpdateSecret => {
+                let is_new = operation == Operation::CreateSecret;
+                let fields = fields(request, MAX_SECRET_BODY).await?;
+                self.set_secret(is_new, fields, caller).await
             }
             Operation::RemoveSecret => {
                 self.remove_secret(fields(request, MAX_BODY).await?, caller)
