@@ -40,7 +40,43 @@ fn what_is_unknown_or_there_already_is_told_from_what_is_wrong() {
         404
     );
 
-    let name = world.create("skep/catservice", json!({}));
+    let name = world.create(
+        "skep/catservice",
+        json!({ "novelty": ["of a later client"] }),
+    );
+    // The same name in a namespace that is not here is somebody else's.
+    let other = format!("{name}.other");
+    for (method, path, body, status) in [
+        ("GET", format!("/system/function/{other}"), json!({}), 404),
+        (
+            "POST",
+            format!("/system/scale-function/{other}"),
+            json!({ "replicas": 0 }),
+            404,
+        ),
+        (
+            "DELETE",
+            "/system/functions".to_owned(),
+            json!({ "functionName": other }),
+            400,
+        ),
+        (
+            "PUT",
+            "/system/functions".to_owned(),
+            deployment(&other, "skep/env", json!({})),
+            400,
+        ),
+        (
+            "GET",
+            format!("/system/logs?name={name}&namespace=other"),
+            json!({}),
+            400,
+        ),
+    ] {
+        let answer = world.send(method, &path, &body);
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+    }
+    assert_eq!(world.describe(&name)["replicas"], 1);
     let again = world.send(
         "POST",
         "/system/functions",
