@@ -47,7 +47,7 @@ lint: ## formatting, clippy, documentation, shell scripts, forbidden words
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	.ci/lint-files
 
-api-check: ## asks a running gateway everything that docs/openapi.json allows (schemathesis, from PyPI, into target/)
+api-check: ## asks a gateway everything that docs/openapi.json allows, at length (schemathesis, from PyPI, into target/)
 	.ci/api-check
 
 ## Programs and images
@@ -81,6 +81,7 @@ bench: images ## every measurement the documents quote, one after the other (dis
 	for script in watchdog bodies http-mode prefork gateway discovery discovery-many; do echo "== $$script"; bench/$$script.sh || exit 1; done
 
 soak: fwatchdog ## the long tests; docs/reliability.md has their last results
+	@.ci/api-check install
 	cargo test --locked -p fwatchdog --test soak --test container --test survivors -- --ignored --nocapture
 	PROPERTY_CASES=1000000 cargo test --locked --release -p fwatchdog --lib properties
 	cargo test --locked -p skep --test local --test swarm --test nodes -- --ignored --nocapture --test-threads 1
@@ -91,6 +92,7 @@ prepare:
 	@.ci/prepare
 
 test-setup: prepare build samples-local
+	@.ci/api-check install
 	@if docker info >/dev/null 2>&1; then images/build.sh; \
 	else echo "no Docker engine answers: the tests that need a Swarm will not run"; [ "$$CI" != true ]; fi
 

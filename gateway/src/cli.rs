@@ -6,6 +6,7 @@ mod deploy;
 mod doctor;
 mod gateway;
 mod table;
+mod tls;
 
 use std::collections::HashMap;
 use std::ffi::OsString;

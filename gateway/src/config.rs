@@ -13,7 +13,7 @@ use crate::certificate::{Files, Mistakes};
 use crate::discovery::swarm::engine::DockerHost;
 use crate::function::is_name;
 use crate::proxies::Proxies;
-use crate::{duration, size};
+use crate::{duration, quantity};
 
 /// The one setting that is never shown.
 const PASSWORD: &str = "basic-auth-password";
@@ -251,7 +251,7 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
             max_in_flight: self.get("max-in-flight", count),
             max_body: self.get("max-body", |text| match text {
                 "off" => Ok(None),
-                text => size::parse(text).map(Some),
+                text => quantity::bytes(text).map(Some),
             }),
             trusted_proxies: self.get("trusted-proxies", Proxies::parse),
             proxy_protocol: self.get("proxy-protocol", |text| match text {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{duration, size};
+use crate::{duration, quantity};
 
 /// The longest name a function can have: a DNS label (wire contract §4).
 pub const MAX_NAME: usize = 63;
@@ -146,7 +146,7 @@ impl Limits {
         Self {
             timeout: labels.get("skep.timeout", duration::parse),
             idle_timeout: labels.get("skep.idle-timeout", duration::parse),
-            max_body: labels.get("skep.max-body", size::parse),
+            max_body: labels.get("skep.max-body", quantity::bytes),
             max_in_flight: labels.get("skep.max-in-flight", |text| {
                 let count = text.trim().parse();
                 count.map_err(|_| format!("'{text}' is no number of calls"))
@@ -298,6 +298,8 @@ pub struct Spec {
     pub read_only: bool,
     /// When it was created, RFC 3339; `None` if nobody knows.
     pub created_at: Option<String>,
+    /// What is in force other than as it was written: one sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Memory and processor, as text with units.

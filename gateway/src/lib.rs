@@ -33,7 +33,6 @@ pub mod quantity;
 pub mod reply;
 pub mod router;
 pub mod server;
-pub mod size;
 pub mod table;
 pub mod turnstile;
 pub mod upload;

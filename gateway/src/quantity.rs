@@ -1,22 +1,21 @@
-//! Amounts of memory and processor as people write them: Kubernetes' units (`5Mi`, `100m`) and Docker's (`40m`, `1.5g`). Pure.
+//! Amounts of bytes and processor as people write them: Kubernetes' units (`5Mi`, `100m`) and Docker's (`40m`, `1.5g`). Pure.
+//!
+//! There is one rule for bytes, whether they limit memory or a body: every unit is binary (docs/decisions/0032).
 
-/// What a container can be started with at all; Docker refuses to start one with less.
-pub const LEAST_MEMORY: i64 = 6 << 20;
 const LEAST_NANO_CPUS: i64 = 1_000_000;
 const MOST_CPUS: f64 = 10_000.0;
 
-/// Reads an amount of memory, in bytes. All units are binary, as in `docker service create --limit-memory`: `40m`, `40M`, `40Mi`
-/// and `40MiB` are the same.
+/// Reads an amount of bytes: `40m`, `40M`, `40MB`, `40Mi` and `40MiB` are the same.
 ///
 /// # Errors
 /// A sentence that says what it looks like.
-pub fn memory(text: &str) -> Result<i64, String> {
+pub fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || {
         format!(
-            "'{text}' is not an amount of memory: write bytes, or a number with a unit (40Mi, 512k, 1.5g)"
+            "'{text}' is no amount of bytes: write bytes, or a number with a unit (512k, 40Mi, 1.5g; each is 1024 of the one before)"
         )
     };
-    let lower = text.to_ascii_lowercase();
+    let lower = text.trim().to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match &lower[digits.len()..] {
         "" | "b" => 0,
@@ -26,8 +25,21 @@ pub fn memory(text: &str) -> Result<i64, String> {
         "t" | "tb" | "ti" | "tib" => 40,
         _ => return Err(wrong()),
     };
-    let bytes = number(digits).ok_or_else(wrong)? * 2_f64.powi(shift);
-    whole(bytes).filter(|bytes| *bytes > 0).ok_or_else(wrong)
+    let amount = number(digits).and_then(|number| whole(number * 2_f64.powi(shift)));
+    amount.map(i64::unsigned_abs).ok_or_else(wrong)
+}
+
+/// Reads an amount of memory, in bytes: more than none.
+///
+/// # Errors
+/// A sentence that says what it looks like.
+pub fn memory(text: &str) -> Result<i64, String> {
+    match bytes(text)?.try_into() {
+        Ok(amount @ 1..) => Ok(amount),
+        _ => Err(format!(
+            "'{text}' is no memory at all: write more, or leave it out"
+        )),
+    }
 }
 
 /// Reads an amount of processor, in billionths: `100m`, `0.5`, `2`; a whole number of a million or more is billionths already, as the
@@ -50,6 +62,17 @@ pub fn cpu(text: &str) -> Result<i64, String> {
         .and_then(whole)
         .filter(|nanos| *nanos >= LEAST_NANO_CPUS)
         .ok_or_else(wrong)
+}
+
+/// An amount of bytes with the largest unit that fits it exactly.
+#[must_use]
+pub fn show(bytes: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let exact = |(shift, _): &(u32, &str)| bytes > 0 && bytes.trailing_zeros() >= *shift;
+    match units.into_iter().find(exact) {
+        Some((shift, unit)) => format!("{} {unit}", bytes >> shift),
+        None => format!("{bytes} bytes"),
+    }
 }
 
 /// Digits with at most one point between them: no sign, no exponent, no infinity.
@@ -76,20 +99,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_memory_in_kubernetes_and_dockers_units() {
-        for (text, bytes) in [
+    fn every_unit_of_bytes_is_binary_whoever_invented_it() {
+        for (text, amount) in [
             ("5Mi", 5 << 20),
             ("40m", 40 << 20),
             ("40M", 40 << 20),
             ("20MB", 20 << 20),
+            ("10MiB", 10 << 20),
+            (" 1gi ", 1 << 30),
             ("1.5g", 3 << 29),
             ("512k", 512 << 10),
             ("1Ti", 1 << 40),
             ("10485760", 10_485_760),
             ("7b", 7),
         ] {
-            assert_eq!(memory(text), Ok(bytes), "{text}");
+            assert_eq!(bytes(text), Ok(amount), "{text}");
+            assert_eq!(memory(text), Ok(amount.try_into().unwrap()), "{text}");
         }
+        assert_eq!(bytes("0"), Ok(0));
+        assert_eq!(
+            (show(10 << 20), show(1000)),
+            ("10 MiB".into(), "1000 bytes".into())
+        );
     }
 
     #[test]
@@ -118,16 +149,20 @@ mod tests {
             ".5",
             "5.",
             "1.2.3",
-            "0",
             "Mi",
+            "k",
             "inf",
+            "18446744073709551615k",
             "99999999999999999999Ti",
         ] {
+            for read in [bytes(text).map(drop), memory(text).map(drop)] {
+                assert!(read.unwrap_err().contains("no amount of bytes"), "{text}");
+            }
+        }
+        for none in ["0", "0Mi", "0.1"] {
             assert!(
-                memory(text)
-                    .unwrap_err()
-                    .contains("not an amount of memory"),
-                "{text}"
+                memory(none).unwrap_err().contains("no memory at all"),
+                "{none}"
             );
         }
         for text in [

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use crate::size;
+use crate::quantity;
 
 /// So much of a body is kept. Clones of what was read: a body costs this memory only until its call is answered.
 pub const KEPT: usize = 64 * 1024;
@@ -25,7 +25,7 @@ pub struct Overrun(pub u64);
 
 impl std::fmt::Display for Overrun {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the body has more than {}", size::show(self.0))
+        write!(f, "the body has more than {}", quantity::show(self.0))
     }
 }
 

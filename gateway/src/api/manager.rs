@@ -174,13 +174,10 @@ impl Manager {
             Operation::EndReplica(name, id) => self.end_replica(&name, id, caller).await,
             Operation::Logs => self.logs(&query).await,
             Operation::ListSecrets => self.list_secrets().await,
-            Operation::CreateSecret => {
-                self.create_secret(fields(request, MAX_SECRET_BODY).await?, caller)
-                    .await
-            }
-            Operation::UpdateSecret => {
-                self.update_secret(fields(request, MAX_SECRET_BODY).await?, caller)
-                    .await
+            Operation::CreateSecret | Operation::UpdateSecret => {
+                let is_new = operation == Operation::CreateSecret;
+                let fields = fields(request, MAX_SECRET_BODY).await?;
+                self.set_secret(is_new, fields, caller).await
             }
             Operation::RemoveSecret => {
                 self.remove_secret(fields(request, MAX_BODY).await?, caller)
@@ -249,7 +246,7 @@ impl Manager {
         )
         .await?;
         self.seen(|now| now.find(name.as_str()).is_some()).await;
-        Ok(accepted(&notes))
+        Ok(accepted(&name, &notes))
     }
 
     async fn update(&self, fields: Fields, caller: &Caller) -> Result<Response<Body>, Failed> {
@@ -263,7 +260,7 @@ impl Manager {
         )
         .await?;
         self.nudge.notify_one();
-        Ok(accepted(&notes))
+        Ok(accepted(&name, &notes))
     }
 
     async fn remove(&self, mut fields: Fields, caller: &Caller) -> Result<Response<Body>, Failed> {
@@ -282,7 +279,7 @@ impl Manager {
         )
         .await?;
         self.seen(|now| now.find(name.as_str()).is_none()).await;
-        Ok(accepted(&[]))
+        Ok(accepted(&name, &[]))
     }
 
     async fn scale(
@@ -325,7 +322,7 @@ impl Manager {
                 .is_some_and(|one| one.deployment.replicas.desired == replicas)
         };
         self.seen(is_scaled).await;
-        Ok(accepted(&[]))
+        Ok(accepted(&name, &[]))
     }
 
     /// Waits until the table shows a change, but not for long: it was made in any case.
@@ -359,7 +356,11 @@ pub(super) async fn noted<T>(
     done
 }
 
-fn accepted(notes: &[String]) -> Response<Body> {
+/// Tells whoever asked, and the log, what is worth telling about a change.
+fn accepted(name: &FunctionName, notes: &[String]) -> Response<Body> {
+    for note in notes {
+        tracing::info!(%name, "{note}");
+    }
     let lines: String = notes.iter().map(|note| format!("{note}\n")).collect();
     reply::text(StatusCode::ACCEPTED, lines)
 }

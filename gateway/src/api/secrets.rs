@@ -22,36 +22,23 @@ impl Manager {
         Ok(reply::json(StatusCode::OK, &list))
     }
 
-    pub(super) async fn create_secret(
+    /// Makes a secret, or gives one that exists another value.
+    pub(super) async fn set_secret(
         &self,
+        is_new: bool,
         fields: Fields,
         caller: &Caller,
     ) -> Result<Response<Body>, Failed> {
         let (name, value) = self.secret(fields)?;
-        noted(
-            caller,
-            "create secret",
-            &name,
-            self.operator.create_secret(name.clone(), value),
-        )
-        .await?;
-        Ok(reply::text(StatusCode::CREATED, ""))
-    }
-
-    pub(super) async fn update_secret(
-        &self,
-        fields: Fields,
-        caller: &Caller,
-    ) -> Result<Response<Body>, Failed> {
-        let (name, value) = self.secret(fields)?;
-        noted(
-            caller,
-            "update secret",
-            &name,
-            self.operator.update_secret(name.clone(), value),
-        )
-        .await?;
-        Ok(reply::text(StatusCode::OK, ""))
+        let (what, status, doing) = if is_new {
+            let doing = self.operator.create_secret(name.clone(), value);
+            ("create secret", StatusCode::CREATED, doing)
+        } else {
+            let doing = self.operator.update_secret(name.clone(), value);
+            ("update secret", StatusCode::OK, doing)
+        };
+        noted(caller, what, &name, doing).await?;
+        Ok(reply::text(status, ""))
     }
 
     /// 200 and never 204: clients take that for a failure (wire contract §7.2).

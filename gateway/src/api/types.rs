@@ -77,6 +77,9 @@ impl<'a> FunctionStatus<'a> {
 pub struct Description<'a> {
     #[serde(flatten)]
     status: FunctionStatus<'a>,
+    /// What is in force other than as it was written.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    notes: &'a [String],
     endpoints: Vec<EndpointStatus<'a>>,
 }
 
@@ -99,6 +102,7 @@ impl<'a> Description<'a> {
     pub fn of(function: &'a Function, namespace: &'a str) -> Self {
         Self {
             status: FunctionStatus::of(function, namespace),
+            notes: &function.deployment.spec.notes,
             endpoints: function
                 .all_endpoints()
                 .map(|one| EndpointStatus::of(one))

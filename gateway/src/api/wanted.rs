@@ -30,6 +30,8 @@ impl Home<'_> {
         let name = self.name(&mut fields, "service");
         self.check_namespace(&mut fields);
         self.check_network(&mut fields);
+        let (written_limits, limits) = resources(&mut fields, "limits");
+        let (written_requests, requests) = resources(&mut fields, "requests");
         let spec = Spec {
             image: image(&mut fields),
             env_process: fields.text("envProcess"),
@@ -38,14 +40,12 @@ impl Home<'_> {
             secrets: fields.texts("secrets"),
             labels: fields.text_map("labels"),
             annotations: fields.text_map("annotations"),
-            limits: resources(&mut fields, "limits"),
-            requests: resources(&mut fields, "requests"),
+            limits: written_limits,
+            requests: written_requests,
             read_only: fields.flag("readOnlyRootFilesystem"),
             created_at: None,
+            notes: Vec::new(),
         };
-        let limits = amounts(&mut fields, "limits", &spec.limits);
-        let requests = amounts(&mut fields, "requests", &spec.requests);
-        check_least_memory(&mut fields, limits);
         check_order(&mut fields, limits, requests);
         check_environment(&mut fields, &spec);
         check_lists(&mut fields, &spec);
@@ -136,52 +136,37 @@ fn image(fields: &mut Fields) -> String {
     image
 }
 
-fn resources(fields: &mut Fields, field: &str) -> Resources {
+/// Memory and processor, as they were written and in numbers.
+fn resources(fields: &mut Fields, field: &str) -> (Resources, Amounts) {
     let mut object = fields.object(field);
-    let mut text = |what: &str| match object.remove(what) {
-        None | Some(Value::Null) => None,
-        Some(Value::String(text)) => Some(text).filter(|text| !text.is_empty()),
-        Some(_) => {
-            fields.mistake(
-                &format!("{field}.{what}"),
-                "must be a text such as 40Mi or 100m",
-            );
-            None
-        }
+    let mut read = |what: &str, parse: fn(&str) -> Result<i64, String>| {
+        let written = match object.remove(what) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
+            Some(_) => Err("must be a text such as 40Mi or 100m".to_owned()),
+        };
+        let amount = written.and_then(|text| {
+            let amount = text.as_deref().map(parse).transpose()?;
+            Ok((text, amount))
+        });
+        amount.unwrap_or_else(|why| {
+            fields.mistake(&format!("{field}.{what}"), why);
+            (None, None)
+        })
     };
-    let (memory, cpu) = (text("memory"), text("cpu"));
+    let (memory, bytes) = read("memory", quantity::memory);
+    let (cpu, nano_cpus) = read("cpu", quantity::cpu);
     for unit in object.keys().filter(|name| name.ends_with("/gpu")) {
         fields.mistake(
             &format!("{field}.{unit}"),
             "this gateway places no function by graphics processors",
         );
     }
-    Resources { memory, cpu }
-}
-
-fn amounts(fields: &mut Fields, field: &str, written: &Resources) -> Amounts {
-    let mut read = |what: &str, text: &Option<String>, parse: fn(&str) -> Result<i64, String>| {
-        let amount = text.as_deref().map(parse)?;
-        amount
-            .map_err(|why| fields.mistake(&format!("{field}.{what}"), why))
-            .ok()
+    let amounts = Amounts {
+        memory: bytes,
+        nano_cpus,
     };
-    Amounts {
-        memory: read("memory", &written.memory, quantity::memory),
-        nano_cpus: read("cpu", &written.cpu, quantity::cpu),
-    }
-}
-
-fn check_least_memory(fields: &mut Fields, limits: Amounts) {
-    if limits
-        .memory
-        .is_some_and(|bytes| bytes < quantity::LEAST_MEMORY)
-    {
-        fields.mistake(
-            "limits.memory",
-            "Docker starts no container with less than 6Mi",
-        );
-    }
+    (Resources { memory, cpu }, amounts)
 }
 
 fn check_order(fields: &mut Fields, limits: Amounts, requests: Amounts) {

@@ -120,7 +120,6 @@ fn every_field_wrong_in_turn_is_named() {
         ("annotations", json!([]), "annotations:"),
         ("limits", json!("40Mi"), "limits:"),
         ("limits", json!({ "memory": "lots" }), "limits.memory:"),
-        ("limits", json!({ "memory": "5Mi" }), "limits.memory:"),
         ("limits", json!({ "cpu": 1 }), "limits.cpu:"),
         (
             "limits",

@@ -46,7 +46,9 @@ pub fn run(command: Client, config: &Config) -> Result<(), String> {
 }
 
 pub(super) fn gateway(at: &At) -> Result<Gateway, String> {
-    Gateway::find(at.gateway.as_deref(), |name| std::env::var(name).ok())
+    Gateway::find(at.gateway.as_deref(), at.ca.as_deref(), |name| {
+        std::env::var(name).ok()
+    })
 }
 
 /// Prints to stdout; a reader that is gone is no reason to complain.

@@ -60,9 +60,12 @@ pub enum Client {
 /// Which gateway, and how its answers are shown.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct At {
-    /// Its address, with a login where it asks for one: http://user:password@host:port [env: skep_gateway, OPENFAAS_URL]
+    /// Its address, with a login where it asks for one: https://user:password@host:port [env: skep_gateway, OPENFAAS_URL]
     #[arg(long, value_name = "URL")]
     pub gateway: Option<String>,
+    /// The certificates, in PEM, that vouch for a gateway behind https, instead of those that this machine trusts [env: skep_ca]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// JSON instead of tables
     #[arg(long)]
     pub json: bool,

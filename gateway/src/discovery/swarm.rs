@@ -1,9 +1,12 @@
 //! Functions on Docker Swarm: services with tasks on one network, read through the engine's API.
 
+mod amounts;
 pub mod engine;
+pub mod hardening;
 mod logs;
 pub mod model;
 mod operate;
+mod registry;
 mod replicas;
 mod secrets;
 mod spec;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
-use crate::{duration, size};
+use crate::{duration, quantity};
 
 /// Why a call got no answer from its function.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl InvokeError {
             ),
             Self::TooLarge(most) => format!(
                 "the request body for function '{name}' has more than {}: raise the function's label skep.max-body or the gateway's max_body",
-                size::show(*most)
+                quantity::show(*most)
             ),
             Self::FunctionFull(most) => format!(
                 "function '{name}' has {most} calls running, and as many wait: come again later, add replicas, or raise its label skep.max-in-flight"

@@ -16,6 +16,7 @@ mod failures;
 mod forwarding;
 mod hostile;
 mod http2;
+mod https;
 mod limits;
 mod login;
 mod lookup;

@@ -13,5 +13,6 @@ mod support;
 
 mod engines;
 mod failures;
+mod logs;
 mod many;
 mod spread;

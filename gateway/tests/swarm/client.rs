@@ -107,37 +107,3 @@ fn a_stack_file_is_deployed_and_what_is_wrong_with_it_is_told() {
         "{complaint}"
     );
 }
-
-#[test]
-fn the_doctor_finds_a_swarm_in_order() {
-    let Some(world) = World::new() else { return };
-    let findings = told(world.gateway, &["doctor", "--network", &world.network], "");
-    for part in [
-        "ok   gateway",
-        "ok   readiness",
-        "ok   login",
-        "ok   swarm",
-        "ok   network",
-    ] {
-        assert!(findings.contains(part), "{part} in {findings}");
-    }
-    let output = ask(
-        world.gateway,
-        &["doctor", "--network", "nosuchnetwork", "--json"],
-        "",
-    );
-    assert_eq!(output.status.code(), Some(1));
-    let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let network = findings.as_array().unwrap().last().unwrap();
-    assert_eq!(
-        (&network["what"], &network["good"]),
-        (&"network".into(), &false.into())
-    );
-    assert!(
-        network["advice"]
-            .as_str()
-            .unwrap()
-            .contains("docker network create"),
-        "{network}"
-    );
-}

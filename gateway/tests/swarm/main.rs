@@ -12,13 +12,18 @@ mod support;
 
 mod client;
 mod discovery;
+mod doctor;
 mod documents;
 mod door;
 mod functions;
+mod input;
+mod journey;
 mod logs;
 mod outage;
+mod registry;
 mod secrets;
 mod stack;
 mod transcript;
 mod updates;
 mod world;
+mod writers;

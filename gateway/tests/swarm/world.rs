@@ -6,7 +6,9 @@ use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::support::client::{get, try_get};
+use serde_json::{Value, json};
+
+use crate::support::client::{Answer, get, request, try_get};
 use crate::support::within;
 
 /// How many worlds stand, and whether the Swarm is one that we made for them.
@@ -235,6 +237,43 @@ impl World {
         );
     }
 
+    /// Asks the management API.
+    pub(crate) fn send(&self, method: &str, path: &str, body: &Value) -> Answer {
+        let json = [("Content-Type", "application/json")];
+        request(
+            self.gateway,
+            method,
+            path,
+            &json,
+            body.to_string().as_bytes(),
+        )
+    }
+
+    /// Makes a function with these fields besides name and image; it goes with the world.
+    pub(crate) fn create(&self, image: &str, fields: Value) -> String {
+        let name = own_name("fn");
+        self.adopt(&name);
+        let answer = self.send(
+            "POST",
+            "/system/functions",
+            &deployment(&name, image, fields),
+        );
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        name
+    }
+
+    pub(crate) fn describe(&self, name: &str) -> Value {
+        get(self.gateway, &format!("/system/function/{name}")).json()
+    }
+
+    /// Waits until a function has so many replicas that take calls.
+    pub(crate) fn available(&self, name: &str, replicas: u64) {
+        let what = format!("{name} has {replicas} replicas");
+        within(Duration::from_secs(90), &what, || {
+            self.number(name, "availableReplicas") == replicas
+        });
+    }
+
     pub(crate) fn gateway_log(&self) -> String {
         let output = try_docker(&["logs", &self.container]);
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
@@ -257,6 +296,13 @@ impl Drop for World {
         try_docker(&["rm", "-f", &self.container]);
         remove_network(&self.network);
     }
+}
+
+/// A deployment of a function with these fields besides name and image.
+pub(crate) fn deployment(name: &str, image: &str, mut fields: Value) -> Value {
+    fields["service"] = json!(name);
+    fields["image"] = json!(image);
+    fields
 }
 
 /// Removes a network once the last task has left it.

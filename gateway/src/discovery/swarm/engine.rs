@@ -119,7 +119,21 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
-        let bytes = self.whole(request(Method::GET, path)?).await?;
+        self.get_with(path, None).await
+    }
+
+    /// The same, perhaps with a registry's login for the engine to ask there with.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub async fn get_with<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        registry: Option<HeaderValue>,
+    ) -> Result<T, EngineError> {
+        let mut request = request(Method::GET, path)?;
+        log_in(&mut request, registry);
+        let bytes = self.whole(request).await?;
         serde_json::from_slice(&bytes)
             .map_err(|error| EngineError::Broken("reading JSON", format!("GET {path}: {error}")))
     }
@@ -136,11 +150,9 @@ impl Engine {
     ) -> Result<Value, EngineError> {
         let mut request = request(Method::POST, path)?;
         *request.body_mut() = Full::new(Bytes::from(body.to_string()));
-        let headers = request.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(login) = registry {
-            headers.insert("x-registry-auth", login);
-        }
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(CONTENT_TYPE, json);
+        log_in(&mut request, registry);
         let bytes = self.whole(request).await?;
         // Older engines answer an update with nothing, newer ones with warnings.
         Ok(serde_json::from_slice(&bytes).unwrap_or_default())
@@ -259,6 +271,12 @@ fn request(method: Method, path: &str) -> Result<Request<Full<Bytes>>, EngineErr
         .header(HOST, "docker")
         .body(Full::default())
         .map_err(|error| EngineError::Broken("writing a request", error.to_string()))
+}
+
+fn log_in(request: &mut Request<Full<Bytes>>, registry: Option<HeaderValue>) {
+    if let Some(login) = registry {
+        request.headers_mut().insert("x-registry-auth", login);
+    }
 }
 
 /// The engine's own sentence, or the first piece of whatever it said.

@@ -3,21 +3,20 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::Swarm;
+use super::amounts::Bound;
 use super::engine::EngineError;
+use super::hardening;
 use super::model::{Network, Service, Task};
 use super::spec::{self, Ground};
 use super::translate;
 use crate::discovery::operate::{
-    Doing, Failed, LogLine, LogsAsked, Notes, Operator, RegistryLogin, Replica, SecretValue,
-    Trouble, Wanted,
+    Doing, Failed, LogLine, LogsAsked, Notes, Operator, Replica, SecretValue, Trouble, Wanted,
 };
 use crate::function::{FunctionName, SecretName};
 
@@ -48,11 +47,15 @@ impl Operator for Arc<Swarm> {
 
     fn update(&self, wanted: Wanted) -> Doing<'_, Notes> {
         Box::pin(async move {
-            let registry = login(&wanted);
             let (network, _) = self.attached().await?;
+            // One that is not there is told before a login that is wrong: clients make it then.
+            self.current(&wanted.name).await?;
             let ground = self.ground(&network, &wanted).await?;
+            let (registry, mut notes) = self.log_in(&wanted).await?;
             let change = |spec| Ok(spec::update(spec, &wanted, &ground));
-            self.change(&wanted.name, registry, change).await
+            notes.extend(raised(&wanted));
+            notes.extend(self.change(&wanted.name, registry, change).await?);
+            Ok(notes)
         })
     }
 
@@ -126,11 +129,9 @@ impl Swarm {
     async fn make(&self, wanted: Wanted) -> Result<Notes, Failed> {
         let (network, _) = self.attached().await?;
         let ground = self.ground(&network, &wanted).await?;
+        let (registry, mut notes) = self.log_in(&wanted).await?;
         let asked = spec::create(&wanted, &ground);
-        let made = self
-            .engine
-            .post("/services/create", &asked, login(&wanted))
-            .await;
+        let made = self.engine.post("/services/create", &asked, registry).await;
         let made = made.map_err(|error| match error {
             EngineError::Says(StatusCode::CONFLICT, _) => {
                 let hint = "change it with PUT, or choose another name";
@@ -141,9 +142,10 @@ impl Swarm {
             }
             error => self.failed(&error),
         })?;
-        Ok(self
-            .lost(made["ID"].as_str().unwrap_or_default(), &asked)
-            .await)
+        notes.extend(raised(&wanted));
+        let id = made["ID"].as_str().unwrap_or_default();
+        notes.extend(self.lost(id, &asked).await);
+        Ok(notes)
     }
 
     /// What this engine did not keep of what we asked for; nothing if it cannot be asked any more.
@@ -151,7 +153,7 @@ impl Swarm {
         let Ok(kept) = self.engine.get::<Value>(&format!("/services/{id}")).await else {
             return Notes::new();
         };
-        let lost = spec::dropped(asked, &kept["Spec"]);
+        let lost = hardening::dropped(asked, &kept["Spec"]);
         if lost.is_empty() {
             return Notes::new();
         }
@@ -288,6 +290,14 @@ impl Swarm {
     }
 }
 
+/// Amounts that are more in force than was written.
+fn raised(wanted: &Wanted) -> impl Iterator<Item = String> {
+    let limits = Bound::Limits.note(&wanted.spec.limits);
+    limits
+        .into_iter()
+        .chain(Bound::Requests.note(&wanted.spec.requests))
+}
+
 impl EngineError {
     /// Somebody else wrote first. Engines say so with a 500 (docs/decisions/0021).
     fn is_stale(&self) -> bool {
@@ -295,39 +305,9 @@ impl EngineError {
     }
 }
 
-/// The header by which the engine, and the nodes, log in at the image's registry.
-fn login(wanted: &Wanted) -> Option<HeaderValue> {
-    let RegistryLogin { user, password } = wanted.registry.as_ref()?;
-    let login = json!({ "username": user, "password": password, "serveraddress": registry_of(&wanted.spec.image) });
-    let mut header = HeaderValue::from_str(&URL_SAFE.encode(login.to_string())).ok()?;
-    header.set_sensitive(true);
-    Some(header)
-}
-
-/// The registry that an image comes from: its first part, if that can be a host; else Docker Hub.
-fn registry_of(image: &str) -> &str {
-    match image.split_once('/') {
-        Some((host, _)) if host == "localhost" || host.contains(['.', ':']) => host,
-        _ => "https://index.docker.io/v1/",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_image_names_its_registry() {
-        for (image, registry) in [
-            ("cat", "https://index.docker.io/v1/"),
-            ("skep/cat:1", "https://index.docker.io/v1/"),
-            ("ghcr.io/a/cat@sha256:1", "ghcr.io"),
-            ("localhost/cat", "localhost"),
-            ("registry:5000/cat", "registry:5000"),
-        ] {
-            assert_eq!(registry_of(image), registry, "{image}");
-        }
-    }
 
     #[test]
     fn a_version_conflict_is_known_by_its_words() {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::amounts::{Bound, asked_label};
 use super::translate::SECRETS;
-use crate::discovery::operate::{ANNOTATION, ASKED, Amounts, PIDS, SCALE_MIN, Wanted};
+use crate::discovery::operate::{ANNOTATION, Amounts, PIDS, SCALE_MIN, Wanted};
 use crate::duration;
 use crate::function::Resources;
 
@@ -90,8 +91,11 @@ fn fill(spec: &mut Value, wanted: &Wanted, ground: &Ground<'_>) {
     let task = &mut spec["TaskTemplate"];
     fill_container(&mut task["ContainerSpec"], wanted, ground, labels);
     let resources = &mut task["Resources"];
-    set_amounts(&mut resources["Limits"], wanted.limits);
-    set_amounts(&mut resources["Reservations"], wanted.requests);
+    set_amounts(&mut resources["Limits"], Bound::Limits.taken(wanted.limits));
+    set_amounts(
+        &mut resources["Reservations"],
+        Bound::Requests.taken(wanted.requests),
+    );
     task["Placement"]["Constraints"] = json!(wanted.spec.constraints);
     spec["UpdateConfig"] = json!({
         "Parallelism": 1, "Order": "start-first", "FailureAction": "rollback", "Monitor": nanos(Duration::from_secs(5)),
@@ -151,19 +155,19 @@ fn labels(wanted: &Wanted) -> BTreeMap<String, String> {
     labels
 }
 
-/// Amounts in the operator's own words: Swarm keeps numbers only, and clients compare texts.
+/// Amounts in the operator's own words.
 fn asked(wanted: &Wanted) -> BTreeMap<String, String> {
-    let texts = |of: &'static str, resources: &Resources| {
+    let texts = |bound: Bound, resources: &Resources| {
         let pairs = [
             ("memory", resources.memory.clone()),
             ("cpu", resources.cpu.clone()),
         ];
         pairs
             .into_iter()
-            .filter_map(move |(what, text)| Some((format!("{ASKED}{of}.{what}"), text?)))
+            .filter_map(move |(what, text)| Some((asked_label(bound, what), text?)))
     };
-    texts("limits", &wanted.spec.limits)
-        .chain(texts("requests", &wanted.spec.requests))
+    texts(Bound::Limits, &wanted.spec.limits)
+        .chain(texts(Bound::Requests, &wanted.spec.requests))
         .collect()
 }
 
@@ -233,46 +237,6 @@ fn label_number(wanted: &Wanted, name: &str) -> Option<i64> {
 
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX >> 1)
-}
-
-/// What was asked for and is not in the spec that the engine keeps: an older engine drops what it does not know.
-pub(super) fn dropped(asked: &Value, kept: &Value) -> Vec<&'static str> {
-    const HARDENING: [(&str, &str); 6] = [
-        (
-            "/TaskTemplate/ContainerSpec/CapabilityDrop",
-            "dropping all capabilities",
-        ),
-        (
-            "/TaskTemplate/ContainerSpec/Privileges/NoNewPrivileges",
-            "no-new-privileges",
-        ),
-        (
-            "/TaskTemplate/ContainerSpec/Privileges/Seccomp",
-            "the seccomp profile",
-        ),
-        (
-            "/TaskTemplate/Resources/Limits/Pids",
-            "the limit of processes",
-        ),
-        ("/TaskTemplate/ContainerSpec/ReadOnly", "the read-only root"),
-        (
-            "/TaskTemplate/ContainerSpec/Healthcheck/StartInterval",
-            "frequent health checks at the start",
-        ),
-    ];
-    let is_nothing = |value: &Value| value.is_null() || *value == json!(false);
-    let is_dropped = |pointer: &str| {
-        let (asked, kept) = (
-            asked.pointer(pointer).unwrap_or(&Value::Null),
-            kept.pointer(pointer).unwrap_or(&Value::Null),
-        );
-        !is_nothing(asked) && is_nothing(kept)
-    };
-    HARDENING
-        .into_iter()
-        .filter(|(pointer, _)| is_dropped(pointer))
-        .map(|(_, what)| what)
-        .collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::discovery::operate::RegistryLogin;
+use crate::discovery::swarm::hardening::dropped;
 use crate::discovery::swarm::model::Service;
 use crate::function::{FunctionName, Spec};
 
@@ -49,6 +50,7 @@ fn wanted() -> Wanted {
             },
             read_only: true,
             created_at: None,
+            notes: Vec::new(),
         },
         limits: Amounts {
             memory: Some(40 << 20),

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
+use super::amounts::{Bound, asked_label};
 use super::model::{Amounts, ContainerSpec, Network, SecretRef, Service, Task};
 use crate::discovery::operate::{ANNOTATION, ASKED, OWN_LABELS};
 use crate::function::{
     Address, DEFAULT_PORT, Deployment, FunctionName, Handling, Limits, Replicas, Resources, Spec,
 };
-use crate::quantity;
 use crate::table::Listing;
 
 /// Where a function finds its secrets (wire contract §4).
@@ -313,11 +313,23 @@ impl Service {
         let (annotations, mut labels): (BTreeMap<_, _>, BTreeMap<_, _>) = all
             .into_iter()
             .partition(|(name, _)| name.starts_with(ANNOTATION));
-        let asked = |of: &str| Resources {
-            memory: labels.get(&format!("{ASKED}{of}.memory")).cloned(),
-            cpu: labels.get(&format!("{ASKED}{of}.cpu")).cloned(),
+        let asked = |bound: Bound| {
+            let text = |what| labels.get(&asked_label(bound, what)).cloned();
+            Resources {
+                memory: text("memory"),
+                cpu: text("cpu"),
+            }
         };
-        let (limits_asked, requests_asked) = (asked("limits"), asked("requests"));
+        let show = |bound: Bound, amounts: Option<&Option<Amounts>>| {
+            let amounts = amounts.and_then(Option::as_ref);
+            amounts.map_or_else(Resources::default, |amounts| {
+                bound.show(amounts, asked(bound))
+            })
+        };
+        let resources = self.spec.task_template.resources.as_ref();
+        let limits = show(Bound::Limits, resources.map(|both| &both.limits));
+        let requests = show(Bound::Requests, resources.map(|both| &both.reservations));
+        let notes = [Bound::Limits.note(&limits), Bound::Requests.note(&requests)];
         labels.retain(|name, _| !OWN_LABELS.contains(&name.as_str()) && !name.starts_with(ASKED));
         let secrets: BTreeSet<_> = container
             .secrets
@@ -326,7 +338,6 @@ impl Service {
             .map(SecretRef::name)
             .collect();
         let placement = self.spec.task_template.placement.as_ref();
-        let resources = self.spec.task_template.resources.as_ref();
         Spec {
             image: container.image.clone(),
             env_process,
@@ -340,16 +351,11 @@ impl Service {
                 .into_iter()
                 .map(|(name, value)| (name[ANNOTATION.len()..].to_owned(), value))
                 .collect(),
-            limits: resources
-                .and_then(|r| r.limits.as_ref())
-                .map(|amounts| amounts.show(limits_asked))
-                .unwrap_or_default(),
-            requests: resources
-                .and_then(|r| r.reservations.as_ref())
-                .map(|amounts| amounts.show(requests_asked))
-                .unwrap_or_default(),
+            limits,
+            requests,
             read_only: container.read_only,
             created_at: Some(self.created_at.clone()).filter(|at| !at.is_empty()),
+            notes: notes.into_iter().flatten().collect(),
         }
     }
 }
@@ -360,30 +366,6 @@ impl SecretRef {
         let file = self.file.as_ref().map(|file| file.name.as_str());
         let known = file.and_then(|path| path.strip_prefix(SECRETS));
         known.unwrap_or(&self.secret_name).to_owned()
-    }
-}
-
-impl Amounts {
-    /// As text: in the operator's own words where they still say what is in force, else in Kubernetes' units, the ones that clients
-    /// of the contract know.
-    fn show(&self, asked: Resources) -> Resources {
-        let is_so = |text: &String, read: fn(&str) -> Result<i64, String>, amount: i64| {
-            read(text) == Ok(amount)
-        };
-        let (bytes, nanos) = (self.memory_bytes, self.nano_cpus);
-        let memory = match bytes {
-            bytes if bytes % (1 << 20) == 0 => format!("{}Mi", bytes >> 20),
-            bytes => bytes.to_string(),
-        };
-        let cpu = format!("{}m", nanos / 1_000_000);
-        let memory_asked = asked
-            .memory
-            .filter(|text| is_so(text, quantity::memory, bytes));
-        let cpu_asked = asked.cpu.filter(|text| is_so(text, quantity::cpu, nanos));
-        Resources {
-            memory: memory_asked.or_else(|| (bytes > 0).then_some(memory)),
-            cpu: cpu_asked.or_else(|| (nanos > 0).then_some(cpu)),
-        }
     }
 }
 
