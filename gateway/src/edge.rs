@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONNECTION, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::uri::{PathAndQuery, Uri};
 use hyper::upgrade::OnUpgrade;
-use hyper::{Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::service::TowerToHyperService;
 use tokio::runtime::Handle;
 use tower::{Service, ServiceBuilder, service_fn};
@@ -23,6 +23,7 @@ use crate::invoke::{Invoker, headers};
 use crate::metrics::{Metrics, Refused};
 use crate::reply::{self, Body, CALL_ID, Failure};
 use crate::router::{self, Operation, Page, Refusal, Route};
+use crate::table::Own;
 
 /// Names a function for a request to `/`.
 pub const FUNCTION: HeaderName = HeaderName::from_static("x-function");
@@ -76,6 +77,21 @@ impl Edge {
         if let Err(refusal) = framing(&request) {
             return self.refuse(&request, refusal);
         }
+        if self.invoker.table().may_have_routes() {
+            if !router::is_page(request.uri().path()) {
+                self.invoker.listed().await;
+            }
+            match self.own(&request) {
+                Some(Own::Function(name, cut)) => {
+                    let name = NameBuffer::of(name.as_str());
+                    let rest = &request.uri().path()[cut..];
+                    let target = target(rest, request.uri().query());
+                    return self.call(name, target, request, peer).await;
+                }
+                Some(Own::Nothing) => return self.refuse(&request, Refusal::NotOwned),
+                None => {}
+            }
+        }
         let x_function = request.headers().get(FUNCTION).map(HeaderValue::as_bytes);
         match router::route(
             request.method(),
@@ -84,20 +100,42 @@ impl Edge {
             &self.namespace,
         ) {
             Route::Function { name, rest } => {
-                let Some(target) = target(rest, request.uri().query()) else {
-                    return self.refuse(&request, Refusal::BadName);
-                };
                 // The name is a piece of the request that is about to be rewritten.
-                let name: NameBuffer = NameBuffer::of(name);
-                let (request, upgrade, call_id) = prepare(request, target, peer);
-                self.invoker
-                    .call(name.as_str(), request, upgrade, &call_id)
-                    .await
+                let name = NameBuffer::of(name);
+                let target = target(rest, request.uri().query());
+                self.call(name, target, request, peer).await
             }
             Route::Page(page) => self.page(page).await,
             Route::Manage(operation) => self.manage(operation, request, peer).await,
             Route::Refused(refusal) => self.refuse(&request, refusal),
         }
+    }
+
+    /// Whose own the request's host and path are. A tunnel is nobody's.
+    fn own(&self, request: &Request<Incoming>) -> Option<Own> {
+        if *request.method() == Method::CONNECT {
+            return None;
+        }
+        let authority = request.uri().authority().map(|one| one.as_str().as_bytes());
+        let field = || request.headers().get(HOST).map(HeaderValue::as_bytes);
+        let host = authority.or_else(field).unwrap_or_default();
+        self.invoker.table().own(host, request.uri().path())
+    }
+
+    async fn call(
+        &self,
+        name: NameBuffer,
+        target: Option<PathAndQuery>,
+        request: Request<Incoming>,
+        peer: &HeaderValue,
+    ) -> Response<Body> {
+        let Some(target) = target else {
+            return self.refuse(&request, Refusal::BadName);
+        };
+        let (request, upgrade, call_id) = prepare(request, target, peer);
+        self.invoker
+            .call(name.as_str(), request, upgrade, &call_id)
+            .await
     }
 
     async fn page(&self, page: Page) -> Response<Body> {
@@ -201,6 +239,11 @@ fn refuse(metrics: &Metrics, request: &Request<Incoming>, refusal: Refusal) -> R
             Refused::NotFound,
             StatusCode::NOT_FOUND,
             "nothing is here; functions are at /function/<name>".to_owned(),
+        ),
+        Refusal::NotOwned => (
+            Refused::NotFound,
+            StatusCode::NOT_FOUND,
+            "no function has this path on this host".to_owned(),
         ),
         Refusal::Method { allow } => (
             Refused::Method,

@@ -7,6 +7,8 @@
 //! | GET `/` | a help page |
 //! | GET `/healthz` `/readyz` `/metrics` `/metrics/` | about the gateway |
 //! | `/system/...` | management: see [`Operation`] |
+//!
+//! A host or a path that is a function's own (`table/routes.rs`) never comes here.
 
 mod system;
 
@@ -62,6 +64,8 @@ pub enum Refusal {
     TransferCoding,
     /// Nothing is here.
     NoSuchPage,
+    /// A function has this host for itself, and not this path.
+    NotOwned,
     /// Something is here, for other verbs.
     Method {
         /// The verbs it has, for the `Allow` header.
@@ -107,6 +111,12 @@ pub fn route<'a>(
         Ok(_) => Route::Refused(Refusal::Method { allow: "GET, HEAD" }),
         Err(refusal) => Route::Refused(refusal),
     }
+}
+
+/// Whether somebody watches the gateway by this path, and wants an answer before any function is known.
+#[must_use]
+pub fn is_page(path: &str) -> bool {
+    page(path).is_ok()
 }
 
 fn page(path: &str) -> Result<Page, Refusal> {
@@ -218,6 +228,24 @@ mod tests {
     fn a_tunnel_is_refused() {
         let connect = route(&Method::CONNECT, "/function/cat", None, "openfaas-fn");
         assert!(matches!(connect, Route::Refused(Refusal::Method { .. })));
+    }
+
+    #[test]
+    fn what_is_routed_here_is_no_functions_own() {
+        use crate::function::route::{OwnRoute, PATH};
+        for path in [
+            "/",
+            "/function/cat",
+            "/system/info",
+            "/healthz",
+            "/readyz",
+            "/metrics",
+            "/metrics/",
+        ] {
+            let is_ours = !matches!(get(path), Route::Refused(_));
+            let wanted = OwnRoute::read(|label| (label == PATH).then_some(path));
+            assert!(is_ours && wanted.is_err(), "{path}");
+        }
     }
 
     #[test]

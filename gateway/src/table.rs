@@ -1,5 +1,6 @@
 //! The table of functions: immutable snapshots, one writer, many readers that never wait.
 
+mod routes;
 mod writer;
 
 use std::collections::HashMap;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+pub use self::routes::{Own, Routes};
 pub use self::writer::TableWriter;
 use crate::budget::Budget;
 use crate::endpoint::Endpoint;
@@ -100,6 +102,7 @@ impl Function {
 pub struct Snapshot {
     by_name: HashMap<FunctionName, Arc<Function>>,
     elsewhere: HashMap<FunctionName, String>,
+    routes: Routes,
 }
 
 impl Snapshot {
@@ -113,6 +116,12 @@ impl Snapshot {
     #[must_use]
     pub fn elsewhere(&self, name: &str) -> Option<&str> {
         self.elsewhere.get(name).map(String::as_str)
+    }
+
+    /// Which hosts and paths are functions' own.
+    #[must_use]
+    pub fn routes(&self) -> &Routes {
+        &self.routes
     }
 
     /// Every function once, under its full name, in no order.
@@ -132,6 +141,7 @@ impl Snapshot {
 struct Shared {
     snapshot: ArcSwap<Snapshot>,
     published: AtomicBool,
+    routed: AtomicBool,
     changed: watch::Sender<()>,
 }
 
@@ -144,6 +154,7 @@ impl Default for Table {
         Self(Arc::new(Shared {
             snapshot: ArcSwap::default(),
             published: AtomicBool::new(false),
+            routed: AtomicBool::new(true),
             changed: watch::Sender::new(()),
         }))
     }
@@ -160,6 +171,18 @@ impl Table {
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Arc<Function>> {
         self.0.snapshot.load().find(name).cloned()
+    }
+
+    /// Whether any function has a host or a path of its own, or nobody knows yet. Where none has, this is all that it costs.
+    #[must_use]
+    pub fn may_have_routes(&self) -> bool {
+        self.0.routed.load(Ordering::Relaxed)
+    }
+
+    /// Whose own a request's host and path are, if they are somebody's. Takes no lock.
+    #[must_use]
+    pub fn own(&self, host: &[u8], path: &str) -> Option<Own> {
+        self.0.snapshot.load().routes.find(host, path)
     }
 
     /// Waits until there is a listing, and every function in it that is coming has come.

@@ -205,13 +205,14 @@ impl Manager {
     }
 
     fn describe(&self, name: &str) -> Result<Response<Body>, Failed> {
-        let Some(function) = self.pages.table.find(name) else {
+        let snapshot = self.pages.table.snapshot();
+        let Some(function) = snapshot.find(name) else {
             self.check_listed()?;
             return Err(Failed::no_function(name));
         };
         Ok(reply::json(
             StatusCode::OK,
-            &Description::of(&function, &self.pages.namespace),
+            &Description::of(function, &self.pages.namespace, snapshot.routes()),
         ))
     }
 
@@ -240,6 +241,7 @@ impl Manager {
 
     async fn create(&self, fields: Fields, caller: &Caller) -> Result<Response<Body>, Failed> {
         let wanted = self.home().wanted(fields).map_err(invalid)?;
+        self.check_route(&wanted)?;
         let name = wanted.name.clone();
         let notes = noted(
             caller,
@@ -254,6 +256,7 @@ impl Manager {
 
     async fn update(&self, fields: Fields, caller: &Caller) -> Result<Response<Body>, Failed> {
         let wanted = self.home().wanted(fields).map_err(invalid)?;
+        self.check_route(&wanted)?;
         let name = wanted.name.clone();
         let notes = noted(
             caller,

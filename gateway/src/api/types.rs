@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Orchestration;
+use super::route::RouteStatus;
 use crate::endpoint::Endpoint;
 use crate::function::Resources;
-use crate::table::Function;
+use crate::table::{Function, Routes};
 
 /// What Go clients read as "unknown"; an empty text breaks them.
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -76,6 +77,8 @@ impl<'a> FunctionStatus<'a> {
 pub struct Description<'a> {
     #[serde(flatten)]
     status: FunctionStatus<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<RouteStatus<'a>>,
     endpoints: Vec<EndpointStatus<'a>>,
 }
 
@@ -93,11 +96,12 @@ struct EndpointStatus<'a> {
 }
 
 impl<'a> Description<'a> {
-    /// A function of this namespace, with the state of its endpoints.
+    /// A function of this namespace, with the state of its own route and of its endpoints.
     #[must_use]
-    pub fn of(function: &'a Function, namespace: &'a str) -> Self {
+    pub fn of(function: &'a Function, namespace: &'a str, routes: &Routes) -> Self {
         Self {
             status: FunctionStatus::of(function, namespace),
+            route: RouteStatus::of(function, routes),
             endpoints: function
                 .all_endpoints()
                 .map(|one| EndpointStatus::of(one))

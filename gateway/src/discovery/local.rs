@@ -270,6 +270,7 @@ impl Running {
             spec: self.function.spec.clone(),
             limits: self.function.limits,
             handling: self.function.handling.clone(),
+            route: self.function.route.clone(),
             replicas,
             addresses,
         };

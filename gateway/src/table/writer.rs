@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Function, Listing, Snapshot, Table};
+use super::{Function, Listing, Routes, Snapshot, Table};
 use crate::endpoint::Endpoint;
 use crate::function::{Deployment, FunctionName};
 use crate::life::Event;
@@ -52,11 +52,21 @@ impl TableWriter {
             }
             by_name.insert(name, function);
         }
+        let routes = Routes::of(by_name.values());
+        routes.tell_what_changed(&old.routes);
+        self.metrics.route_clashes(routes.clashes());
         add_short_names(&mut by_name, short_names);
         let elsewhere = listing.elsewhere.into_iter().collect();
-        let snapshot = Arc::new(Snapshot { by_name, elsewhere });
-        self.table.0.snapshot.store(snapshot.clone());
-        self.table.0.published.store(true, Ordering::Release);
+        let snapshot = Arc::new(Snapshot {
+            by_name,
+            elsewhere,
+            routes,
+        });
+        let shared = &self.table.0;
+        shared.snapshot.store(snapshot.clone());
+        let routed = !snapshot.routes.is_empty();
+        shared.routed.store(routed, Ordering::Relaxed);
+        shared.published.store(true, Ordering::Release);
         retire(&old, &snapshot);
         self.table.touch();
         fresh
@@ -162,6 +172,7 @@ mod tests {
             spec: Spec::default(),
             limits: Limits::default(),
             handling: Handling::default(),
+            route: Ok(None),
             replicas: Replicas {
                 desired: 1,
                 running: 1,

@@ -23,6 +23,7 @@ mod openapi;
 mod processes;
 mod restarts;
 mod retries;
+mod routes;
 mod samples;
 mod smuggling;
 mod soak;
