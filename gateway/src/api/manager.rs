@@ -147,7 +147,7 @@ impl Manager {
         }
         match operation {
             Operation::ListFunctions => self.list(),
-            Operation::Describe(name) => self.describe(&name),
+            Operation::Describe(name) => self.describe(&name, &query).await,
             Operation::Info => Ok(reply::json(
                 StatusCode::OK,
                 &Info::of(self.pages.orchestration),
@@ -204,15 +204,19 @@ impl Manager {
         Ok(reply::json(StatusCode::OK, &list))
     }
 
-    fn describe(&self, name: &str) -> Result<Response<Body>, Failed> {
+    async fn describe(&self, name: &str, query: &str) -> Result<Response<Body>, Failed> {
         let snapshot = self.pages.table.snapshot();
         let Some(function) = snapshot.find(name) else {
             self.check_listed()?;
             return Err(Failed::no_function(name));
         };
+        let usage = match asked(query, "usage").as_deref() {
+            Some("1" | "true") => self.usage(&function.deployment.name).await,
+            _ => None,
+        };
         Ok(reply::json(
             StatusCode::OK,
-            &Description::of(function, &self.pages.namespace, snapshot.routes()),
+            &Description::of(function, &self.pages.namespace, snapshot.routes(), usage),
         ))
     }
 

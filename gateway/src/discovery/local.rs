@@ -4,6 +4,7 @@ pub mod journal;
 mod operate;
 pub mod replica;
 pub mod stack;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -29,3 +29,4 @@ mod smuggling;
 mod soak;
 mod structure;
 mod upgrades;
+mod usage;

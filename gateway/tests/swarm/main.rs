@@ -22,4 +22,5 @@ mod secrets;
 mod stack;
 mod transcript;
 mod updates;
+mod usage;
 mod world;
