@@ -11,7 +11,8 @@ use super::retry::{self, Miss, Outgoing, Word};
 use super::{InvokeError, Invoker, Taken, balance};
 use crate::connect::{ConnectError, connect};
 use crate::connection::Connection;
-use crate::endpoint::{Endpoint, Lease};
+use crate::endpoint::{Endpoint, Lease, WATCHDOG};
+use crate::function::Protocol;
 use crate::life::{Event, Fault};
 use crate::metrics::{Call, Retried};
 use crate::table::Function;
@@ -105,6 +106,13 @@ impl Invoker {
                     endpoint.keep_idle(self.worker, shared);
                 }
                 let sent = send(connection, request).await;
+                // Only the first answer of a connection says so, and so only that one is looked at.
+                if protocol == Protocol::Http1
+                    && let Sent::Answered(response, _) = &sent
+                    && response.headers().contains_key(WATCHDOG)
+                {
+                    endpoint.shows_watchdog(true);
+                }
                 self.judge(function, lease, sent)
             }
             Err(error) => {
@@ -129,7 +137,7 @@ impl Invoker {
                 match word {
                     None => endpoint.answered(),
                     Some(word) => {
-                        endpoint.is_a_watchdog();
+                        endpoint.shows_watchdog(true);
                         if word == Word::Draining {
                             self.eject(endpoint, Fault::Draining, "its watchdog says so");
                         }

@@ -20,6 +20,7 @@ mod lookup;
 mod management;
 mod metrics;
 mod openapi;
+mod paused;
 mod processes;
 mod restarts;
 mod retries;

@@ -17,6 +17,7 @@ mod door;
 mod functions;
 mod logs;
 mod outage;
+mod paused;
 mod routes;
 mod secrets;
 mod stack;
