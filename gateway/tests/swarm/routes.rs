@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::door::{Door, Trouble};
 use crate::support::client::{Answer, get, raw, request};
 use crate::support::within;
 use crate::world::{World, own_name};
@@ -39,7 +40,10 @@ fn route(world: &World, name: &str) -> serde_json::Value {
 
 #[test]
 fn the_older_of_two_services_has_the_host_until_it_goes() {
-    let Some(mut world) = World::new() else {
+    let door = Door::new();
+    let mount = format!("{}:/engine", door.folder.0.display());
+    let options = ["-v", &mount, "-e", "DOCKER_HOST=unix:///engine/docker.sock"];
+    let Some(mut world) = World::with(&options, &[]) else {
         return;
     };
     let older = service(&world, "older");
@@ -84,6 +88,7 @@ fn the_older_of_two_services_has_the_host_until_it_goes() {
     assert_eq!(route(&world, &name)["state"], "active");
 
     // Whoever answers first after a restart is the function: no page of the gateway's is ever seen there.
+    door.set(Trouble::Late(Duration::from_secs(1)));
     world.restart_gateway();
     let mut first = None;
     within(Duration::from_secs(30), "somebody answers", || {
@@ -92,6 +97,7 @@ fn the_older_of_two_services_has_the_host_until_it_goes() {
     });
     let first = first.unwrap();
     assert_eq!(first.text().trim(), "older", "{first:?}");
+    door.set(Trouble::No);
 
     world.remove(&older);
     answers(&world, "younger");
