@@ -77,65 +77,48 @@ impl Edge {
         if let Err(refusal) = framing(&request) {
             return self.refuse(&request, refusal);
         }
-        if self.invoker.table().may_have_routes() {
-            if !router::is_page(request.uri().path()) {
-                self.invoker.listed().await;
-            }
-            match self.own(&request) {
-                Some(Own::Function(name, cut)) => {
-                    let name = NameBuffer::of(name.as_str());
-                    let rest = &request.uri().path()[cut..];
-                    let target = target(rest, request.uri().query());
-                    return self.call(name, target, request, peer).await;
-                }
-                Some(Own::Nothing) => return self.refuse(&request, Refusal::NotOwned),
-                None => {}
-            }
+        if self.invoker.table().may_have_routes() && !router::is_page(request.uri().path()) {
+            self.invoker.listed().await;
         }
-        let x_function = request.headers().get(FUNCTION).map(HeaderValue::as_bytes);
-        match router::route(
-            request.method(),
-            request.uri().path(),
-            x_function,
-            &self.namespace,
-        ) {
-            Route::Function { name, rest } => {
-                // The name is a piece of the request that is about to be rewritten.
-                let name = NameBuffer::of(name);
-                let target = target(rest, request.uri().query());
-                self.call(name, target, request, peer).await
-            }
-            Route::Page(page) => self.page(page).await,
-            Route::Manage(operation) => self.manage(operation, request, peer).await,
-            Route::Refused(refusal) => self.refuse(&request, refusal),
-        }
-    }
-
-    /// Whose own the request's host and path are. A tunnel is nobody's.
-    fn own(&self, request: &Request<Incoming>) -> Option<Own> {
-        if *request.method() == Method::CONNECT {
-            return None;
-        }
-        let authority = request.uri().authority().map(|one| one.as_str().as_bytes());
-        let field = || request.headers().get(HOST).map(HeaderValue::as_bytes);
-        let host = authority.or_else(field).unwrap_or_default();
-        self.invoker.table().own(host, request.uri().path())
-    }
-
-    async fn call(
-        &self,
-        name: NameBuffer,
-        target: Option<PathAndQuery>,
-        request: Request<Incoming>,
-        peer: &HeaderValue,
-    ) -> Response<Body> {
-        let Some(target) = target else {
-            return self.refuse(&request, Refusal::BadName);
+        let callee = match self.own(&request) {
+            Some(callee) => callee,
+            None => match self.route(&request) {
+                Route::Function { name, rest } => Callee::of(name, rest, &request),
+                Route::Page(page) => return self.page(page).await,
+                Route::Manage(operation) => return self.manage(operation, request, peer).await,
+                Route::Refused(refusal) => Err(refusal),
+            },
+        };
+        let Callee { name, target } = match callee {
+            Ok(callee) => callee,
+            Err(refusal) => return self.refuse(&request, refusal),
         };
         let (request, upgrade, call_id) = prepare(request, target, peer);
         self.invoker
             .call(name.as_str(), request, upgrade, &call_id)
             .await
+    }
+
+    /// Whom the request calls if its host and path are somebody's own. A tunnel is nobody's.
+    fn own(&self, request: &Request<Incoming>) -> Option<Result<Callee, Refusal>> {
+        let table = self.invoker.table();
+        if !table.may_have_routes() || *request.method() == Method::CONNECT {
+            return None;
+        }
+        let path = request.uri().path();
+        let authority = request.uri().authority().map(|one| one.as_str().as_bytes());
+        let field = || request.headers().get(HOST).map(HeaderValue::as_bytes);
+        let host = authority.or_else(field).unwrap_or_default();
+        Some(match table.own(host, path)? {
+            Own::Function(name, cut) => Callee::of(name.as_str(), &path[cut..], request),
+            Own::Nothing => Err(Refusal::NotOwned),
+        })
+    }
+
+    fn route<'a>(&self, request: &'a Request<Incoming>) -> Route<'a> {
+        let x_function = request.headers().get(FUNCTION).map(HeaderValue::as_bytes);
+        let path = request.uri().path();
+        router::route(request.method(), path, x_function, &self.namespace)
     }
 
     async fn page(&self, page: Page) -> Response<Body> {
@@ -302,6 +285,20 @@ fn framing(request: &Request<Incoming>) -> Result<(), Refusal> {
     }
 }
 
+/// Whom a request calls, apart from the request, which is about to be rewritten.
+struct Callee {
+    name: NameBuffer,
+    target: PathAndQuery,
+}
+
+impl Callee {
+    fn of(name: &str, rest: &str, request: &Request<Incoming>) -> Result<Self, Refusal> {
+        let target = target(rest, request.uri().query()).ok_or(Refusal::BadName)?;
+        let name = NameBuffer::of(name);
+        Ok(Self { name, target })
+    }
+}
+
 /// The path and query that the function is called with: what came after its name, untouched.
 fn target(rest: &str, query: Option<&str>) -> Option<PathAndQuery> {
     let path = if rest.is_empty() { "/" } else { rest };
@@ -355,7 +352,7 @@ fn call_id(request: &Request<Incoming>) -> HeaderValue {
         .unwrap_or_else(|| HeaderValue::from_static("-"))
 }
 
-/// A function's name apart from the request it came in, without an allocation.
+/// A function's name, without an allocation.
 struct NameBuffer {
     bytes: [u8; crate::function::MAX_NAME],
     len: usize,
