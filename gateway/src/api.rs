@@ -5,6 +5,7 @@ mod fields;
 mod logs;
 mod manager;
 mod replicas;
+mod route;
 mod secrets;
 pub mod types;
 mod wanted;

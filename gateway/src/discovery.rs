@@ -3,6 +3,7 @@
 pub mod local;
 pub mod operate;
 pub mod swarm;
+pub mod usage;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};

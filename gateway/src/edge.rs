@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONNECTION, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::uri::{PathAndQuery, Uri};
 use hyper::upgrade::OnUpgrade;
-use hyper::{Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::service::TowerToHyperService;
 use tokio::runtime::Handle;
 use tower::{Service, ServiceBuilder, service_fn};
@@ -27,6 +27,7 @@ use crate::proxies::Proxies;
 use crate::reply::{self, Body, CALL_ID, Failure};
 use crate::router::{self, Operation, Page, Refusal, Route};
 use crate::server::Caller;
+use crate::table::Own;
 
 /// Names a function for a request to `/`.
 pub const FUNCTION: HeaderName = HeaderName::from_static("x-function");
@@ -91,34 +92,52 @@ impl Edge {
         if let Err(refusal) = framing(&request) {
             return self.refuse(&request, refusal);
         }
-        if self.calls_only && router::is_for_operators(request.uri().path()) {
-            return self.refuse(&request, Refusal::NoSuchPage);
+        if self.invoker.table().may_have_routes() && !router::is_page(request.uri().path()) {
+            self.invoker.listed().await;
         }
+        let callee = match self.own(&request) {
+            Some(callee) => callee,
+            None if self.calls_only && router::is_for_operators(request.uri().path()) => {
+                Err(Refusal::NoSuchPage)
+            }
+            None => match self.route(&request) {
+                Route::Function { name, rest } => Callee::of(name, rest, &request),
+                Route::Page(Page::Help) if self.calls_only => Err(Refusal::NoSuchPage),
+                Route::Page(page) => return self.page(page).await,
+                Route::Manage(operation) => return self.manage(operation, request, origin).await,
+                Route::Refused(refusal) => Err(refusal),
+            },
+        };
+        let Callee { name, target } = match callee {
+            Ok(callee) => callee,
+            Err(refusal) => return self.refuse(&request, refusal),
+        };
+        let (request, upgrade, call_id) = prepare(request, target, origin);
+        self.invoker
+            .call(name.as_str(), request, upgrade, &call_id)
+            .await
+    }
+
+    /// Whom the request calls if its host and path are somebody's own. A tunnel is nobody's.
+    fn own(&self, request: &Request<Incoming>) -> Option<Result<Callee, Refusal>> {
+        let table = self.invoker.table();
+        if !table.may_have_routes() || *request.method() == Method::CONNECT {
+            return None;
+        }
+        let path = request.uri().path();
+        let authority = request.uri().authority().map(|one| one.as_str().as_bytes());
+        let field = || request.headers().get(HOST).map(HeaderValue::as_bytes);
+        let host = authority.or_else(field).unwrap_or_default();
+        Some(match table.own(host, path)? {
+            Own::Function(name, cut) => Callee::of(name.as_str(), &path[cut..], request),
+            Own::Nothing => Err(Refusal::NotOwned),
+        })
+    }
+
+    fn route<'a>(&self, request: &'a Request<Incoming>) -> Route<'a> {
         let x_function = request.headers().get(FUNCTION).map(HeaderValue::as_bytes);
-        match router::route(
-            request.method(),
-            request.uri().path(),
-            x_function,
-            &self.namespace,
-        ) {
-            Route::Function { name, rest } => {
-                let Some(target) = target(rest, request.uri().query()) else {
-                    return self.refuse(&request, Refusal::BadName);
-                };
-                // The name is a piece of the request that is about to be rewritten.
-                let name: NameBuffer = NameBuffer::of(name);
-                let (request, upgrade, call_id) = prepare(request, target, origin);
-                self.invoker
-                    .call(name.as_str(), request, upgrade, &call_id)
-                    .await
-            }
-            Route::Page(Page::Help) if self.calls_only => {
-                self.refuse(&request, Refusal::NoSuchPage)
-            }
-            Route::Page(page) => self.page(page).await,
-            Route::Manage(operation) => self.manage(operation, request, origin).await,
-            Route::Refused(refusal) => self.refuse(&request, refusal),
-        }
+        let path = request.uri().path();
+        router::route(request.method(), path, x_function, &self.namespace)
     }
 
     async fn page(&self, page: Page) -> Response<Body> {
@@ -218,6 +237,11 @@ fn refuse(metrics: &Metrics, request: &Request<Incoming>, refusal: Refusal) -> R
             StatusCode::NOT_FOUND,
             "functions are not called on this port".to_owned(),
         ),
+        Refusal::NotOwned => (
+            Refused::NotFound,
+            StatusCode::NOT_FOUND,
+            "no function has this path on this host".to_owned(),
+        ),
         Refusal::Method { allow } => (
             Refused::Method,
             StatusCode::METHOD_NOT_ALLOWED,
@@ -266,6 +290,20 @@ fn framing(request: &Request<Incoming>) -> Result<(), Refusal> {
         (None, _) => Ok(()),
         (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err(Refusal::TransferCoding),
+    }
+}
+
+/// Whom a request calls, apart from the request, which is about to be rewritten.
+struct Callee {
+    name: NameBuffer,
+    target: PathAndQuery,
+}
+
+impl Callee {
+    fn of(name: &str, rest: &str, request: &Request<Incoming>) -> Result<Self, Refusal> {
+        let target = target(rest, request.uri().query()).ok_or(Refusal::BadName)?;
+        let name = NameBuffer::of(name);
+        Ok(Self { name, target })
     }
 }
 
@@ -322,7 +360,7 @@ fn call_id(request: &Request<Incoming>) -> HeaderValue {
         .unwrap_or_else(|| HeaderValue::from_static("-"))
 }
 
-/// A function's name apart from the request it came in, without an allocation.
+/// A function's name, without an allocation.
 struct NameBuffer {
     bytes: [u8; crate::function::MAX_NAME],
     len: usize,

@@ -7,11 +7,16 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use hyper::header::HeaderName;
+
 use self::idle::IdleConnections;
 use crate::connection::Connection;
 use crate::function::Address;
 use crate::life::{Event, Fault, State};
 use crate::metrics::FunctionMetrics;
+
+/// By this a watchdog of ours shows itself: on the first answer of each connection, on refusals, health and readiness.
+pub(crate) const WATCHDOG: HeaderName = HeaderName::from_static("x-skep-watchdog");
 
 /// So many calls without an answer, one after the other, eject an endpoint.
 const RESETS: u32 = 3;
@@ -181,20 +186,21 @@ impl Endpoint {
         self.resets.fetch_add(1, Ordering::Relaxed) + 1 >= RESETS
     }
 
-    /// It has shown itself to be our watchdog, so that its readiness can be asked for.
-    pub(crate) fn is_a_watchdog(&self) {
-        self.is_watchdog.store(true, Ordering::Relaxed);
+    /// Whether it has shown itself to be our watchdog, so that its health and readiness can be asked for.
+    pub(crate) fn is_watchdog(&self) -> bool {
+        self.is_watchdog.load(Ordering::Relaxed)
     }
 
-    /// What to ask it for readiness; `None`: only connect, because a request would run the function of a stock image.
-    pub(crate) fn probe_path(&self) -> Option<&str> {
-        match &self.ready_path {
-            Some(path) => Some(path),
-            None => self
-                .is_watchdog
-                .load(Ordering::Relaxed)
-                .then_some("/_/ready"),
+    /// It has shown itself to be our watchdog, or not to be one after all: others pass a watchdog's answers on.
+    pub(crate) fn shows_watchdog(&self, is_watchdog: bool) {
+        if self.is_watchdog() != is_watchdog {
+            self.is_watchdog.store(is_watchdog, Ordering::Relaxed);
         }
+    }
+
+    /// The path that a label names for readiness.
+    pub(crate) fn ready_path(&self) -> Option<&str> {
+        self.ready_path.as_deref()
     }
 
     /// How long it is left alone before it is probed: not at all if nobody has ejected it.

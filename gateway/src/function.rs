@@ -1,5 +1,7 @@
 //! The words everyone speaks: names, deployments, limits, replicas, addresses. Values only: no I/O, no clock.
 
+pub mod route;
+
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::route::{NotARoute, OwnRoute};
 use crate::{duration, quantity};
 
 /// The longest name a function can have: a DNS label (wire contract §4).
@@ -324,6 +327,8 @@ pub struct Deployment {
     pub limits: Limits,
     /// How its replicas are dealt with.
     pub handling: Handling,
+    /// The host and path that it wants for itself, if any; or what is wrong with the labels that say so.
+    pub route: Result<Option<OwnRoute>, NotARoute>,
     /// Wanted, running, on their way.
     pub replicas: Replicas,
     /// The copies that can be dialled.

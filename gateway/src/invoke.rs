@@ -141,20 +141,27 @@ impl Invoker {
         }
     }
 
-    /// The function; a gateway that has just started waits for its first listing.
     async fn find(&self, name: &str) -> Option<Arc<Function>> {
         let found = self.shared.table.find(name);
-        if found.is_some()
-            || self.shared.table.is_published()
-            || self.shared.freshness.trouble().is_some()
-        {
+        if found.is_some() || self.shared.table.is_published() {
             return found;
         }
-        self.shared
-            .table
-            .published(self.shared.limits.patience)
-            .await;
+        self.listed().await;
         self.shared.table.find(name)
+    }
+
+    /// A gateway that has just started waits for its first listing, unless that has failed already.
+    pub async fn listed(&self) {
+        let Shared { table, limits, .. } = &self.shared;
+        if !table.is_published() && self.shared.freshness.trouble().is_none() {
+            table.published(limits.patience).await;
+        }
+    }
+
+    /// Where functions are found.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.shared.table
     }
 
     fn unknown(&self, name: &str) -> InvokeError {

@@ -99,6 +99,12 @@ pub const TABLE: &[(&str, &str, &str, &str)] = &[
     ),
     ("skep_functions", "gauge", "", "functions in the table"),
     (
+        "skep_route_clashes",
+        "gauge",
+        "",
+        "functions without the host and path of their own that they want, because another one has it",
+    ),
+    (
         "skep_connections",
         "gauge",
         "",
@@ -169,6 +175,7 @@ pub struct Metrics {
     endpoints: GaugeVec,
     budget: GaugeVec,
     table_size: Gauge,
+    clashes: Gauge,
     listings: [IntCounter; 2],
     listing_seconds: Histogram,
     lag: Histogram,
@@ -249,6 +256,9 @@ impl Metrics {
             table_size: make
                 .gauge_vec("skep_functions")
                 .with_label_values::<&str>(&[]),
+            clashes: make
+                .gauge_vec("skep_route_clashes")
+                .with_label_values::<&str>(&[]),
             listings: ["ok", "error"].map(|result| listings.with_label_values(&[result])),
             listing_seconds: make
                 .histogram_vec("skep_discovery_seconds")
@@ -320,6 +330,11 @@ impl Metrics {
     /// A certificate could not be used.
     pub fn certificate_refused(&self) {
         self.certificate_loads[1].inc();
+    }
+
+    /// So many functions are without the route that they want.
+    pub fn route_clashes(&self, number: u32) {
+        self.clashes.set(number.into());
     }
 
     /// A change that was hinted at so long ago is in the table.

@@ -1,17 +1,21 @@
 //! Is this endpoint taking calls? First contact with a new one, the return of an ejected one, and doubts about a silent one.
 //!
 //! Readiness is an accepted connection: a request would run the function of an image that has no watchdog of ours. Only
-//! where a label names a path, or the endpoint has shown itself to be our watchdog, it is asked (docs/decisions/0012).
+//! where a label names a path, or the endpoint has shown itself to be our watchdog, it is asked (docs/decisions/0012). So is
+//! a watchdog that is in doubt: the kernel takes connections for a process that is paused, but only the process answers.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::Request;
 use hyper::header::{HOST, HeaderValue};
+use hyper::{Request, Response};
 use tokio::sync::mpsc;
 
 use crate::connect::{self, ConnectError};
-use crate::endpoint::Endpoint;
+use crate::connection::Received;
+use crate::duration;
+use crate::endpoint::{Endpoint, WATCHDOG};
 use crate::function::Protocol;
 use crate::life::{Event, Fault, State};
 use crate::table::Table;
@@ -21,6 +25,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// How long the answer to the question for readiness may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+/// How long a watchdog in doubt may take to say anything, and how often it is asked: it answers at once whatever its
+/// function does, but a busy machine may let it wait for its turn.
+const LIFE_LIMIT: Duration = Duration::from_millis(500);
+const LIFE_QUESTIONS: u32 = 2;
 
 /// Hands endpoints to the prober.
 #[derive(Clone)]
@@ -87,46 +95,115 @@ async fn watch(endpoint: &Endpoint, table: &Table, connect_timeout: Duration) {
     }
 }
 
-/// A host that does not even take a connection is gone; a function that is slow has one that does.
+/// A host that does not even take a connection is gone, and a watchdog that does not even say that it lives is paused; a
+/// function that is slow has both.
 async fn doubt(endpoint: &Endpoint, table: &Table, connect_timeout: Duration) {
-    let Err(error) = connect::reach(endpoint.address().socket, connect_timeout).await else {
-        return;
+    let heard = if endpoint.is_watchdog() {
+        sign_of_life(endpoint, connect_timeout).await
+    } else {
+        let reached = reach(endpoint, connect_timeout).await;
+        reached.map_err(Trouble::Unconnected)
     };
-    let fault = match error {
-        ConnectError::Ours(..) => return,
-        ConnectError::Refused(..) => Fault::Refused,
-        ConnectError::Silent(..) => Fault::Silent,
+    let Err(trouble) = heard else { return };
+    let fault = match trouble {
+        Trouble::Unconnected(ConnectError::Ours(..)) => return,
+        Trouble::Unconnected(ConnectError::Refused(..)) => Fault::Refused,
+        Trouble::Unconnected(ConnectError::Silent(..)) | Trouble::Silent => Fault::Silent,
     };
     // Others may have gone meanwhile; if all are silent, it may be the gateway that is cut off, and one has to be tried.
     let function = table.find(endpoint.function());
     let has_others = function.is_some_and(|function| function.available() > 1);
-    if has_others && endpoint.meet(Event::Failed(fault), error) {
+    if has_others && endpoint.meet(Event::Failed(fault), trouble) {
         table.touch();
         watch(endpoint, table, connect_timeout).await;
     }
 }
 
-async fn takes_calls(endpoint: &Endpoint, connect_timeout: Duration) -> bool {
-    let to = endpoint.address().socket;
-    match endpoint.probe_path() {
-        None => connect::reach(to, connect_timeout).await.is_ok(),
-        Some(path) => is_well(endpoint, path, connect_timeout).await,
+/// Why an endpoint that is in doubt takes no calls.
+enum Trouble {
+    Unconnected(ConnectError),
+    Silent,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unconnected(error) => error.fmt(f),
+            Self::Silent => write!(
+                f,
+                "it takes connections, but its watchdog says nothing, asked {LIFE_QUESTIONS} times for {} each: paused?",
+                duration::show(LIFE_LIMIT)
+            ),
+        }
     }
 }
 
-/// Whether a GET of this path is answered with success.
-async fn is_well(endpoint: &Endpoint, path: &str, connect_timeout: Duration) -> bool {
-    let to = endpoint.address().socket;
-    let Ok(connection) = connect::connect(Protocol::Http1, to, connect_timeout).await else {
+/// Asks a watchdog for anything at all: even that it is not well.
+async fn sign_of_life(endpoint: &Endpoint, connect_timeout: Duration) -> Result<(), Trouble> {
+    for _ in 0..LIFE_QUESTIONS {
+        match ask(endpoint, "/_/health", connect_timeout, LIFE_LIMIT).await {
+            Ok(Heard::Nothing) => {}
+            // Whoever closes a connection lives, too.
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(Trouble::Unconnected(error)),
+        }
+    }
+    Err(Trouble::Silent)
+}
+
+async fn takes_calls(endpoint: &Endpoint, connect_timeout: Duration) -> bool {
+    let path = match endpoint.ready_path() {
+        None if endpoint.is_watchdog() => "/_/ready",
+        None => return reach(endpoint, connect_timeout).await.is_ok(),
+        Some(path) => path,
+    };
+    let asked = ask(endpoint, path, connect_timeout, ANSWER_LIMIT).await;
+    let Ok(Heard::Answer(answer)) = asked else {
         return false;
     };
+    if endpoint.ready_path().is_none() && !answer.headers().contains_key(WATCHDOG) {
+        // Somebody who passes a watchdog's answers on, and has taken a connection just now.
+        endpoint.shows_watchdog(false);
+        return true;
+    }
+    answer.status().is_success()
+}
+
+/// A connection, as all that is asked of those who may be anybody.
+async fn reach(endpoint: &Endpoint, connect_timeout: Duration) -> Result<(), ConnectError> {
+    let reached = connect::reach(endpoint.address().socket, connect_timeout).await;
+    reached.map(drop)
+}
+
+/// What comes back when an endpoint is asked something.
+enum Heard {
+    /// The head of an answer.
+    Answer(Response<Received>),
+    /// The end of the connection, or nothing that can be read.
+    Nonsense,
+    /// Nothing within the limit.
+    Nothing,
+}
+
+/// What comes back for a GET of this path.
+async fn ask(
+    endpoint: &Endpoint,
+    path: &str,
+    connect_timeout: Duration,
+    limit: Duration,
+) -> Result<Heard, ConnectError> {
+    let to = endpoint.address().socket;
+    let connection = connect::connect(Protocol::Http1, to, connect_timeout).await?;
     let request = Request::get(path).header(HOST, HeaderValue::from_static("function"));
     let Ok((head, ())) = request.body(()).map(Request::into_parts) else {
-        return false;
+        return Ok(Heard::Nonsense);
     };
     let asked = connection.send(&head, Upload::empty());
-    let answer = asked
-        .answer_by((Instant::now() + ANSWER_LIMIT).into())
-        .await;
-    matches!(answer, Ok(Ok(answer)) if answer.status().is_success())
+    Ok(
+        match asked.answer_by((Instant::now() + limit).into()).await {
+            Ok(Ok(answer)) => Heard::Answer(answer),
+            Ok(Err(_)) => Heard::Nonsense,
+            Err(_waiting) => Heard::Nothing,
+        },
+    )
 }

@@ -9,6 +9,7 @@
 //! | `/system/...` | management: see [`Operation`] |
 //!
 //! With a port of their own for operators, what is theirs ([`is_for_operators`]) is not looked for here on a port for calls.
+//! A host or a path that is a function's own (`table/routes.rs`) never comes here.
 
 mod system;
 
@@ -68,6 +69,8 @@ pub enum Refusal {
     NoSuchPage,
     /// Functions are called elsewhere.
     NoCallsHere,
+    /// A function has this host for itself, and not this path.
+    NotOwned,
     /// Something is here, for other verbs.
     Method {
         /// The verbs it has, for the `Allow` header.
@@ -119,6 +122,12 @@ pub fn route<'a>(
 #[must_use]
 pub fn is_for_operators(path: &str) -> bool {
     path.starts_with(SYSTEM_PREFIX) || page(path) == Ok(Page::Metrics)
+}
+
+/// Whether somebody watches the gateway by this path, and wants an answer before any function is known.
+#[must_use]
+pub fn is_page(path: &str) -> bool {
+    page(path).is_ok()
 }
 
 fn page(path: &str) -> Result<Page, Refusal> {
@@ -230,6 +239,24 @@ mod tests {
     fn a_tunnel_is_refused() {
         let connect = route(&Method::CONNECT, "/function/cat", None, "openfaas-fn");
         assert!(matches!(connect, Route::Refused(Refusal::Method { .. })));
+    }
+
+    #[test]
+    fn what_is_routed_here_is_no_functions_own() {
+        use crate::function::route::{OwnRoute, PATH};
+        for path in [
+            "/",
+            "/function/cat",
+            "/system/info",
+            "/healthz",
+            "/readyz",
+            "/metrics",
+            "/metrics/",
+        ] {
+            let is_ours = !matches!(get(path), Route::Refused(_));
+            let wanted = OwnRoute::read(|label| (label == PATH).then_some(path));
+            assert!(is_ours && wanted.is_err(), "{path}");
+        }
     }
 
     #[test]

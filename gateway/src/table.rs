@@ -1,7 +1,9 @@
 //! The table of functions: immutable snapshots, one writer, many readers that never wait.
 
+mod routes;
+mod writer;
+
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,11 +11,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+pub use self::routes::{Own, Routes};
+pub use self::writer::TableWriter;
 use crate::budget::Budget;
 use crate::endpoint::Endpoint;
 use crate::function::{Deployment, FunctionName};
-use crate::life::{Event, State};
-use crate::metrics::{FunctionMetrics, Metrics};
+use crate::life::State;
+use crate::metrics::FunctionMetrics;
 use crate::turnstile::Turnstile;
 
 /// Everything that a provider knows, at one moment.
@@ -98,6 +102,7 @@ impl Function {
 pub struct Snapshot {
     by_name: HashMap<FunctionName, Arc<Function>>,
     elsewhere: HashMap<FunctionName, String>,
+    routes: Routes,
 }
 
 impl Snapshot {
@@ -111,6 +116,12 @@ impl Snapshot {
     #[must_use]
     pub fn elsewhere(&self, name: &str) -> Option<&str> {
         self.elsewhere.get(name).map(String::as_str)
+    }
+
+    /// Which hosts and paths are functions' own.
+    #[must_use]
+    pub fn routes(&self) -> &Routes {
+        &self.routes
     }
 
     /// Every function once, under its full name, in no order.
@@ -130,6 +141,7 @@ impl Snapshot {
 struct Shared {
     snapshot: ArcSwap<Snapshot>,
     published: AtomicBool,
+    routed: AtomicBool,
     changed: watch::Sender<()>,
 }
 
@@ -142,6 +154,7 @@ impl Default for Table {
         Self(Arc::new(Shared {
             snapshot: ArcSwap::default(),
             published: AtomicBool::new(false),
+            routed: AtomicBool::new(true),
             changed: watch::Sender::new(()),
         }))
     }
@@ -158,6 +171,18 @@ impl Table {
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Arc<Function>> {
         self.0.snapshot.load().find(name).cloned()
+    }
+
+    /// Whether any function has a host or a path of its own, or nobody knows yet. Where none has, this is all that it costs.
+    #[must_use]
+    pub fn may_have_routes(&self) -> bool {
+        self.0.routed.load(Ordering::Relaxed)
+    }
+
+    /// Whose own a request's host and path are, if they are somebody's. Takes no lock.
+    #[must_use]
+    pub fn own(&self, host: &[u8], path: &str) -> Option<Own> {
+        self.0.snapshot.load().routes.find(host, path)
     }
 
     /// Waits until there is a listing, and every function in it that is coming has come.
@@ -221,264 +246,5 @@ impl Table {
     /// An endpoint changed its state: whoever waits should look again.
     pub(crate) fn touch(&self) {
         self.0.changed.send_replace(());
-    }
-}
-
-/// The one writer.
-pub struct TableWriter {
-    table: Table,
-    metrics: Arc<Metrics>,
-    workers: usize,
-}
-
-impl TableWriter {
-    /// The writer of a table, for a gateway of so many workers. There must be one only.
-    #[must_use]
-    pub fn new(table: Table, metrics: Arc<Metrics>, workers: usize) -> Self {
-        Self {
-            table,
-            metrics,
-            workers,
-        }
-    }
-
-    /// Publishes a listing as one snapshot. Returns the endpoints that nobody has spoken to yet.
-    pub fn publish(&mut self, listing: Listing) -> Vec<Arc<Endpoint>> {
-        let old = self.table.snapshot();
-        let mut fresh = Vec::new();
-        let mut by_name = HashMap::with_capacity(listing.functions.len());
-        let mut short_names = Vec::new();
-        for deployment in listing.functions {
-            let name = deployment.name.clone();
-            let known = old
-                .find(name.as_str())
-                .filter(|known| known.deployment.name == name);
-            let function = match known {
-                Some(known) if known.deployment == deployment && !known.is_to_be_tidied() => {
-                    known.clone()
-                }
-                _ => Arc::new(self.function(deployment, known, &mut fresh)),
-            };
-            if let Some(short) = &function.deployment.short_name {
-                short_names.push((short.clone(), function.clone()));
-            }
-            by_name.insert(name, function);
-        }
-        add_short_names(&mut by_name, short_names);
-        let elsewhere = listing.elsewhere.into_iter().collect();
-        let snapshot = Arc::new(Snapshot { by_name, elsewhere });
-        self.table.0.snapshot.store(snapshot.clone());
-        self.table.0.published.store(true, Ordering::Release);
-        retire(&old, &snapshot);
-        self.table.touch();
-        fresh
-    }
-
-    fn function(
-        &self,
-        deployment: Deployment,
-        known: Option<&Arc<Function>>,
-        fresh: &mut Vec<Arc<Endpoint>>,
-    ) -> Function {
-        let metrics = self.metrics.function(deployment.name.as_str());
-        let carried = known
-            .map(|known| known.endpoints.as_slice())
-            .unwrap_or_default();
-        let endpoints = deployment.addresses.iter().map(|address| {
-            if let Some(same) = carried
-                .iter()
-                .find(|endpoint| endpoint.address() == address)
-            {
-                return same.clone();
-            }
-            let ready_path = deployment.handling.probe_path().cloned();
-            let endpoint =
-                Endpoint::new(address.clone(), ready_path, metrics.clone(), self.workers);
-            let endpoint = Arc::new(endpoint);
-            fresh.push(endpoint.clone());
-            endpoint
-        });
-        let endpoints: Vec<_> = endpoints.collect();
-        let turnstile = deployment
-            .limits
-            .max_in_flight
-            .map(|most| turnstile(known, most));
-        let leaving = known.into_iter().flat_map(|known| known.all_endpoints());
-        let leaving = leaving.filter(|old| !endpoints.iter().any(|one| Arc::ptr_eq(one, old)));
-        Function {
-            leaving: leaving.cloned().collect(),
-            endpoints,
-            turnstile,
-            metrics,
-            budget: known.map(|known| known.budget.clone()).unwrap_or_default(),
-            deployment,
-        }
-    }
-}
-
-/// The turnstile that the function has, unless it is of another width now.
-fn turnstile(known: Option<&Arc<Function>>, most: usize) -> Arc<Turnstile> {
-    let known = known.and_then(|known| known.turnstile.clone());
-    known
-        .filter(|turnstile| turnstile.most() == most)
-        .unwrap_or_else(|| Arc::new(Turnstile::new(most)))
-}
-
-/// Gives each short name to the one function that wants it. A full name comes first; a name that two want is nobody's.
-fn add_short_names(
-    by_name: &mut HashMap<FunctionName, Arc<Function>>,
-    wanted: Vec<(FunctionName, Arc<Function>)>,
-) {
-    let mut askers: HashMap<FunctionName, usize> = HashMap::new();
-    for (name, _) in &wanted {
-        *askers.entry(name.clone()).or_default() += 1;
-    }
-    for (name, function) in wanted {
-        if askers[&name] == 1
-            && let Entry::Vacant(free) = by_name.entry(name)
-        {
-            free.insert(function);
-        }
-    }
-}
-
-/// Takes every endpoint that the new snapshot no longer has out of service.
-fn retire(old: &Snapshot, new: &Snapshot) {
-    for function in old.functions() {
-        let kept = new.find(function.deployment.name.as_str());
-        if kept.is_some_and(|kept| Arc::ptr_eq(kept, function)) {
-            continue;
-        }
-        for endpoint in &function.endpoints {
-            let still = kept
-                .is_some_and(|kept| kept.endpoints.iter().any(|one| Arc::ptr_eq(one, endpoint)));
-            if !still {
-                endpoint.meet(Event::Unlisted, "no longer listed: told to stop, or dead");
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::function::{Address, Handling, Limits, Replicas, Spec};
-
-    fn deployment(name: &str, short: Option<&str>, ports: &[u16]) -> Deployment {
-        Deployment {
-            name: FunctionName::new(name).unwrap(),
-            short_name: short.map(|short| FunctionName::new(short).unwrap()),
-            spec: Spec::default(),
-            limits: Limits::default(),
-            handling: Handling::default(),
-            replicas: Replicas {
-                desired: 1,
-                running: 1,
-                starting: 0,
-            },
-            addresses: ports
-                .iter()
-                .map(|port| Address {
-                    id: "t".into(),
-                    socket: ([127, 0, 0, 1], *port).into(),
-                })
-                .collect(),
-        }
-    }
-
-    fn publish(writer: &mut TableWriter, functions: Vec<Deployment>) -> Vec<Arc<Endpoint>> {
-        writer.publish(Listing {
-            functions,
-            elsewhere: Vec::new(),
-            settled: true,
-        })
-    }
-
-    fn table() -> (Table, TableWriter) {
-        let table = Table::default();
-        (
-            table.clone(),
-            TableWriter::new(table, Arc::new(Metrics::new()), 1),
-        )
-    }
-
-    #[test]
-    fn an_endpoint_keeps_its_state_from_one_listing_to_the_next() {
-        let (table, mut writer) = table();
-        let fresh = publish(&mut writer, vec![deployment("echo", None, &[1, 2])]);
-        assert_eq!(fresh.len(), 2);
-        fresh[0].meet(Event::Accepted, "connected");
-        let fresh_again = publish(&mut writer, vec![deployment("echo", None, &[1, 3])]);
-        assert_eq!(fresh_again.len(), 1, "only port 3 is new");
-        let echo = table.find("echo").unwrap();
-        assert!(echo.endpoints[0].is_ready());
-        assert_eq!(fresh[1].state(), State::Gone, "port 2 is no longer listed");
-        publish(&mut writer, vec![]);
-        assert!(table.find("echo").is_none());
-        assert_eq!(fresh[0].state(), State::Gone);
-    }
-
-    #[test]
-    fn a_short_name_belongs_to_the_only_one_who_wants_it() {
-        let (table, mut writer) = table();
-        publish(
-            &mut writer,
-            vec![
-                deployment("faas_echo", Some("echo"), &[]),
-                deployment("cat", None, &[]),
-            ],
-        );
-        assert_eq!(
-            table.find("echo").unwrap().deployment.name.as_str(),
-            "faas_echo"
-        );
-        assert_eq!(
-            table.snapshot().functions().count(),
-            2,
-            "each function is listed once"
-        );
-
-        publish(
-            &mut writer,
-            vec![
-                deployment("faas_echo", Some("echo"), &[]),
-                deployment("b_echo", Some("echo"), &[]),
-            ],
-        );
-        assert!(table.find("echo").is_none(), "two want it");
-        publish(
-            &mut writer,
-            vec![
-                deployment("faas_echo", Some("echo"), &[]),
-                deployment("echo", None, &[]),
-            ],
-        );
-        assert_eq!(
-            table.find("echo").unwrap().deployment.name.as_str(),
-            "echo",
-            "the full name comes first"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_call_waits_for_a_copy_that_is_coming_and_for_no_other() {
-        let (table, mut writer) = table();
-        let fresh = publish(
-            &mut writer,
-            vec![
-                deployment("echo", None, &[1]),
-                deployment("none", None, &[]),
-            ],
-        );
-        let none = table.ready("none", Duration::from_secs(5)).await.unwrap();
-        assert!(!none.is_ready(), "nothing is coming, so nobody waits");
-
-        let opener = async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            fresh[0].meet(Event::Accepted, "connected");
-            table.touch();
-        };
-        let (echo, ()) = tokio::join!(table.ready("echo", Duration::from_secs(5)), opener);
-        assert!(echo.unwrap().is_ready());
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Activity {
     phase: Cell<Phase>,
     since: Cell<Instant>,
     call_limit: Cell<Option<Instant>>,
+    /// Whether it has carried an answer.
+    has_answered: Cell<bool>,
     /// Of the call that goes on; it ends with the answer's body, or with the connection.
     record: RefCell<Option<Record>>,
     /// Set when the call has ended in an upgrade.
@@ -41,6 +43,7 @@ impl Activity {
             phase: Cell::new(Phase::Idle),
             since: Cell::new(Instant::now()),
             call_limit: Cell::new(None),
+            has_answered: Cell::new(false),
             record: RefCell::new(None),
             tunnel: RefCell::new(None),
         }
@@ -50,6 +53,11 @@ impl Activity {
     pub(crate) fn call_has_begun(&self) {
         self.phase.set(Phase::Call);
         self.call_limit.set(None);
+    }
+
+    /// Whether the answer that is about to be given is the first one.
+    pub(crate) fn answers_first(&self) -> bool {
+        !self.has_answered.replace(true)
     }
 
     /// When the call that goes on is to be looked after.

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::{EXPECT, HOST};
+use hyper::header::{EXPECT, HOST, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response};
 use tokio::time::Instant;
@@ -23,11 +23,11 @@ use crate::fork::{Call, Progress, Run};
 use crate::logs::visible;
 use crate::mode::Mode;
 use crate::record::Record;
-use crate::refusal::Refusal;
+use crate::refusal::{IDENTITY, Refusal};
 use crate::stream::Stream;
 use crate::strings::Strings;
 use crate::watchdog::{Counted, Watchdog};
-use crate::{args, cgi, files, fork, outcome, probes, proxy, reply, report};
+use crate::{VERSION, args, cgi, files, fork, outcome, probes, proxy, reply, report};
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -40,7 +40,7 @@ pub(crate) async fn answer(
     if is_debugging {
         print_headers(&watchdog, "in", request.headers());
     }
-    let response = match request.uri().path() {
+    let mut response = match request.uri().path() {
         "/_/health" => probes::health(&watchdog, request.method(), false),
         "/_/ready" => probes::ready(&watchdog, request.method()).await,
         _ => {
@@ -50,6 +50,11 @@ pub(crate) async fn answer(
             response
         }
     };
+    if connection.answers_first() {
+        // The gateway may then ask for health and readiness, which would run the function of any other image.
+        let version = HeaderValue::from_static(VERSION);
+        response.headers_mut().insert(IDENTITY, version);
+    }
     if is_debugging {
         print_headers(&watchdog, "out", response.headers());
     }

@@ -7,7 +7,8 @@ use hyper::header::HeaderName;
 
 use crate::duration::show;
 
-/// Says which watchdog answers: on health and readiness, and wherever it says that a call was not accepted.
+/// Says which watchdog answers: on the first answer of a connection, on health and readiness, and wherever it says that a call was
+/// not accepted.
 pub(crate) const IDENTITY: HeaderName = HeaderName::from_static("x-skep-watchdog");
 
 /// Says that the call was not accepted, so that the gateway may try it elsewhere.

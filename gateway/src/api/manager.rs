@@ -147,7 +147,7 @@ impl Manager {
         }
         match operation {
             Operation::ListFunctions => self.list(),
-            Operation::Describe(name) => self.describe(&name),
+            Operation::Describe(name) => self.describe(&name, &query).await,
             Operation::Info => Ok(reply::json(
                 StatusCode::OK,
                 &Info::of(self.pages.orchestration, &self.pages.ports),
@@ -201,14 +201,19 @@ impl Manager {
         Ok(reply::json(StatusCode::OK, &list))
     }
 
-    fn describe(&self, name: &str) -> Result<Response<Body>, Failed> {
-        let Some(function) = self.pages.table.find(name) else {
+    async fn describe(&self, name: &str, query: &str) -> Result<Response<Body>, Failed> {
+        let snapshot = self.pages.table.snapshot();
+        let Some(function) = snapshot.find(name) else {
             self.check_listed()?;
             return Err(Failed::no_function(name));
         };
+        let usage = match asked(query, "usage").as_deref() {
+            Some("1" | "true") => self.usage(&function.deployment.name).await,
+            _ => None,
+        };
         Ok(reply::json(
             StatusCode::OK,
-            &Description::of(&function, &self.pages.namespace),
+            &Description::of(function, &self.pages.namespace, snapshot.routes(), usage),
         ))
     }
 
@@ -237,6 +242,7 @@ impl Manager {
 
     async fn create(&self, fields: Fields, caller: &Caller) -> Result<Response<Body>, Failed> {
         let wanted = self.home().wanted(fields).map_err(invalid)?;
+        self.check_route(&wanted)?;
         let name = wanted.name.clone();
         let notes = noted(
             caller,
@@ -251,6 +257,7 @@ impl Manager {
 
     async fn update(&self, fields: Fields, caller: &Caller) -> Result<Response<Body>, Failed> {
         let wanted = self.home().wanted(fields).map_err(invalid)?;
+        self.check_route(&wanted)?;
         let name = wanted.name.clone();
         let notes = noted(
             caller,

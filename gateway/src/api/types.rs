@@ -6,9 +6,11 @@ use std::fmt;
 use serde::Serialize;
 
 use super::Orchestration;
+use super::route::RouteStatus;
+use crate::discovery::usage::Usage;
 use crate::endpoint::Endpoint;
 use crate::function::Resources;
-use crate::table::Function;
+use crate::table::{Function, Routes};
 
 /// What Go clients read as "unknown"; an empty text breaks them.
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -80,7 +82,28 @@ pub struct Description<'a> {
     /// What is in force other than as it was written.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     notes: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<RouteStatus<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageStatus>,
     endpoints: Vec<EndpointStatus<'a>>,
+}
+
+/// What its replicas use together (wire contract §4): thousandths of a processor, and bytes.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UsageStatus {
+    cpu: f64,
+    total_memory_bytes: f64,
+}
+
+impl From<Usage> for UsageStatus {
+    fn from(usage: Usage) -> Self {
+        Self {
+            cpu: (usage.millicores * 1000.0).round() / 1000.0,
+            total_memory_bytes: usage.memory_bytes,
+        }
+    }
 }
 
 /// Where a function can be called, and how that place is.
@@ -97,12 +120,19 @@ struct EndpointStatus<'a> {
 }
 
 impl<'a> Description<'a> {
-    /// A function of this namespace, with the state of its endpoints.
+    /// A function of this namespace, with the state of its own route and of its endpoints, and what these use, if that was asked.
     #[must_use]
-    pub fn of(function: &'a Function, namespace: &'a str) -> Self {
+    pub fn of(
+        function: &'a Function,
+        namespace: &'a str,
+        routes: &Routes,
+        usage: Option<Usage>,
+    ) -> Self {
         Self {
             status: FunctionStatus::of(function, namespace),
             notes: &function.deployment.spec.notes,
+            route: RouteStatus::of(function, routes),
+            usage: usage.map(UsageStatus::from),
             endpoints: function
                 .all_endpoints()
                 .map(|one| EndpointStatus::of(one))

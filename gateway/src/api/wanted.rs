@@ -9,6 +9,7 @@ use super::fields::Fields;
 use crate::discovery::operate::{
     Amounts, PIDS, RegistryLogin, SCALE_FACTOR, SCALE_MAX, SCALE_MIN, Wanted, is_reserved,
 };
+use crate::function::route::{NotARoute, OwnRoute};
 use crate::function::{FunctionName, Handling, Limits, MAX_REPLICAS, Resources, SecretName, Spec};
 use crate::quantity;
 use crate::router::without_namespace;
@@ -256,6 +257,9 @@ fn check_labels(fields: &mut Fields, name: Option<&FunctionName>, spec: &Spec) {
     let written = |label: &str| spec.labels.get(label).map(String::as_str);
     Limits::read(written, &mut note);
     Handling::read(written, &mut note);
+    if let Err(NotARoute { label, why }) = OwnRoute::read(written) {
+        note(label, why);
+    }
     let number = |label: &str| spec.labels.get(label).map(|text| text.parse::<u64>());
     for (label, most) in [
         ("skep.port", 65_535),

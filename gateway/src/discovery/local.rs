@@ -4,6 +4,7 @@ pub mod journal;
 mod operate;
 pub mod replica;
 pub mod stack;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -270,6 +271,7 @@ impl Running {
             spec: self.function.spec.clone(),
             limits: self.function.limits,
             handling: self.function.handling.clone(),
+            route: self.function.route.clone(),
             replicas,
             addresses,
         };

@@ -8,6 +8,7 @@ use hyper::StatusCode;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use super::usage::Usage;
 use crate::function::{FunctionName, SecretName, Spec};
 
 /// The label that sets how many processes a function may have at once.
@@ -51,6 +52,8 @@ pub trait Operator: Send + Sync + 'static {
     fn logs(&self, asked: LogsAsked) -> Doing<'_, mpsc::Receiver<LogLine>>;
     /// A function's replicas, also those that ended not long ago.
     fn replicas(&self, name: FunctionName) -> Doing<'_, Vec<Replica>>;
+    /// What a function's replicas use, as far as it can be seen from here.
+    fn usage(&self, name: FunctionName) -> Doing<'_, Option<Usage>>;
     /// Ends one replica; another takes its place.
     fn end_replica(&self, name: FunctionName, id: String) -> Doing<'_, ()>;
     /// Replaces all replicas in turn.

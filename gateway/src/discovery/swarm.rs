@@ -11,6 +11,7 @@ mod replicas;
 mod secrets;
 mod spec;
 pub mod translate;
+mod usage;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;

@@ -12,7 +12,8 @@ use super::retry::{self, Miss, Outgoing, Word};
 use super::{InvokeError, Invoker, Taken, balance};
 use crate::connect::{ConnectError, connect};
 use crate::connection::{Connection, Received, SendError};
-use crate::endpoint::{Endpoint, Lease};
+use crate::endpoint::{Endpoint, Lease, WATCHDOG};
+use crate::function::Protocol;
 use crate::life::{Event, Fault};
 use crate::metrics::{Call, Retried};
 use crate::table::Function;
@@ -145,6 +146,13 @@ impl Invoker {
                     endpoint.keep_idle(self.worker, shared);
                 }
                 let sent = self.ask(function, connection, outgoing, limit).await?;
+                // Only the first answer of a connection says so, and so only that one is looked at.
+                if protocol == Protocol::Http1
+                    && let Ok(response) = &sent
+                    && response.headers().contains_key(WATCHDOG)
+                {
+                    endpoint.shows_watchdog(true);
+                }
                 self.judge(function, lease, sent)
             }
             Err(error) => {
@@ -199,7 +207,7 @@ impl Invoker {
                 match word {
                     None => endpoint.answered(),
                     Some(word) => {
-                        endpoint.is_a_watchdog();
+                        endpoint.shows_watchdog(true);
                         if word == Word::Draining {
                             self.eject(endpoint, Fault::Draining, "its watchdog says so");
                         }

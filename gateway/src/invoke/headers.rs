@@ -10,7 +10,8 @@ use hyper::header::{
 use hyper::{HeaderMap, Request};
 
 use super::origin::Origin;
-use super::retry::{NOT_ACCEPTED, WATCHDOG};
+use super::retry::NOT_ACCEPTED;
+use crate::endpoint::WATCHDOG;
 use crate::reply::{CALL_ID, START_TIME};
 
 const FORWARDED_PREFIX: &str = "x-forwarded-";

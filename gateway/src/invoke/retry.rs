@@ -6,14 +6,12 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::{InvokeError, Taken};
+use crate::endpoint::WATCHDOG;
 use crate::metrics::Retried;
 use crate::upload::{Source, Upload};
 
 /// A watchdog's word to its gateway that a call was not taken (docs/decisions/0012).
 pub(super) const NOT_ACCEPTED: HeaderName = HeaderName::from_static("x-skep-not-accepted");
-
-/// Who says it: without this nobody is believed.
-pub(super) const WATCHDOG: HeaderName = HeaderName::from_static("x-skep-watchdog");
 
 /// Why a watchdog did not take a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +22,7 @@ pub(super) enum Word {
     Busy,
 }
 
-/// The word of a watchdog, if this answer is one.
+/// The word of a watchdog, if this answer is one: nobody else is believed.
 pub(super) fn word<B>(response: &Response<B>) -> Option<Word> {
     let is_refusal = matches!(
         response.status(),

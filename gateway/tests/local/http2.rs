@@ -396,3 +396,25 @@ fn a_connection_without_calls_is_closed_after_the_read_limit() {
         assert!(until_closed(&stream).1, "{begin:?}");
     }
 }
+
+#[test]
+fn the_authority_is_the_host_that_a_function_has_for_itself() {
+    let labels = "    labels:\n      skep.route.host: shop.example";
+    let gateway = Gateway::of(&format!("  shop:\n    fprocess: cat\n{labels}"));
+    run(async {
+        let mut connection = connect(gateway.address).await;
+        for (authority, status) in [
+            ("shop.example", 200),
+            ("SHOP.example:8080", 200),
+            ("shop.example.", 200),
+            ("other.example", 404),
+        ] {
+            let request = Request::post(format!("http://{authority}/x"))
+                .header("host", "other.example")
+                .body(Full::new(Bytes::from("hi")))
+                .unwrap();
+            let response = connection.send_request(request).await.unwrap();
+            assert_eq!(response.status(), status, "{authority}");
+        }
+    });
+}

@@ -16,6 +16,7 @@ fn deployment(name: &str) -> Deployment {
         spec: Spec::default(),
         limits: Limits::default(),
         handling: Handling::default(),
+        route: Ok(None),
         replicas: Replicas::default(),
         addresses: Vec::new(),
     }

@@ -171,16 +171,23 @@ impl World {
         args.push(&image);
         args.extend(flags);
         docker(&args);
-        self.gateway = docker(&["port", &self.container, "8080"])
-            .lines()
-            .next()
-            .unwrap()
-            .parse()
-            .unwrap();
+        self.gateway = self.published();
         within(Duration::from_secs(20), "the gateway is ready", || {
             try_get(self.gateway, "/readyz").is_some_and(|answer| answer.status == 200)
         });
         self
+    }
+
+    /// Where the gateway's port is published.
+    fn published(&self) -> SocketAddr {
+        let published = docker(&["port", &self.container, "8080"]);
+        published.lines().next().unwrap().parse().unwrap()
+    }
+
+    /// Has the gateway begin anew; does not wait.
+    pub(crate) fn restart_gateway(&mut self) {
+        docker(&["restart", &self.container]);
+        self.gateway = self.published();
     }
 
     /// Creates a service on the network from an image, with more options of `docker service create`; does not wait.

@@ -9,6 +9,7 @@ use super::stack::{MAX_REPLICAS, Run};
 use crate::discovery::operate::{
     Doing, Failed, LogLine, LogsAsked, Notes, Operator, Replica, SecretValue, Trouble, Wanted,
 };
+use crate::discovery::usage::Usage;
 use crate::function::{FunctionName, SecretName};
 
 impl Operator for Arc<Local> {
@@ -73,6 +74,10 @@ impl Operator for Arc<Local> {
             };
             Ok(running.replicas.iter().map(told).collect())
         })
+    }
+
+    fn usage(&self, name: FunctionName) -> Doing<'_, Option<Usage>> {
+        Box::pin(async move { self.usage_of(&name).await })
     }
 
     fn end_replica(&self, name: FunctionName, id: String) -> Doing<'_, ()> {

@@ -49,7 +49,7 @@ pub struct Replica {
     pub id: Arc<str>,
     /// Where it listens.
     pub socket: SocketAddr,
-    running: watch::Receiver<bool>,
+    watchdog: watch::Receiver<Option<u32>>,
     stop: watch::Sender<bool>,
     supervisor: JoinHandle<()>,
 }
@@ -99,11 +99,11 @@ impl Replica {
             folder: folder.to_owned(),
             environment: environment(function, lock_dir),
         };
-        let (running_now, running) = watch::channel(false);
+        let (watchdog_now, watchdog) = watch::channel(None);
         let (stop, stopped) = watch::channel(false);
         let supervisor = tokio::spawn(supervise(
             recipe,
-            running_now,
+            watchdog_now,
             stopped,
             ties.cut,
             ties.changed,
@@ -111,7 +111,7 @@ impl Replica {
         Ok(Self {
             id,
             socket,
-            running,
+            watchdog,
             stop,
             supervisor,
         })
@@ -120,7 +120,13 @@ impl Replica {
     /// Whether its watchdog runs now.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        *self.running.borrow()
+        self.pid().is_some()
+    }
+
+    /// The process of its watchdog, if that runs now.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        *self.watchdog.borrow()
     }
 
     /// Ends it: TERM, time to finish its calls, KILL. It must have left the table's source before.
@@ -159,7 +165,7 @@ fn environment(function: &StackFunction, lock_dir: &Path) -> Vec<(String, String
 
 async fn supervise(
     recipe: Recipe,
-    running: watch::Sender<bool>,
+    pid: watch::Sender<Option<u32>>,
     mut stopped: watch::Receiver<bool>,
     cut: watch::Receiver<bool>,
     changed: Arc<Notify>,
@@ -169,7 +175,7 @@ async fn supervise(
         let began = Instant::now();
         match recipe.spawn() {
             Ok(mut watchdog) => {
-                running.send_replace(true);
+                pid.send_replace(watchdog.child.id());
                 changed.notify_one();
                 let ended = tokio::select! {
                     status = watchdog.child.wait() => Some(describe(status)),
@@ -178,7 +184,7 @@ async fn supervise(
                 let Some(ended) = ended else {
                     return watchdog.terminate(cut).await;
                 };
-                running.send_replace(false);
+                pid.send_replace(None);
                 changed.notify_one();
                 tracing::warn!(function = recipe.name, "watchdog ended: {ended}");
             }

@@ -9,6 +9,7 @@ use std::path::Path;
 use self::file::{EnvironmentFile, FunctionPart, ResourcePart, Scalar, StackFile, substitute};
 pub use self::run::Run;
 use self::run::{command, find_program, upstream};
+use crate::function::route::{NotARoute, OwnRoute};
 use crate::function::{FunctionName, Handling, Limits, Resources, Spec};
 
 /// Names a server that already runs, instead of a command.
@@ -40,6 +41,8 @@ pub struct StackFunction {
     pub limits: Limits,
     /// How its replicas are dealt with.
     pub handling: Handling,
+    /// The host and path that it wants for itself, or what is wrong with the labels that say so.
+    pub route: Result<Option<OwnRoute>, NotARoute>,
 }
 
 impl Stack {
@@ -182,11 +185,16 @@ fn function(
     // The contract has the path of readiness among the annotations.
     let either = |name: &str| labels.get(name).or_else(|| annotations.get(name));
     let handling = Handling::read(|name| either(name).map(String::as_str), warn);
+    let route = OwnRoute::read(|label| labels.get(label).map(String::as_str));
+    if let Err(wrong) = &route {
+        warn(wrong.label, wrong.why.clone());
+    }
     let function = StackFunction {
         run,
         spec,
         limits,
         handling,
+        route,
     };
     Ok((name, Ok(function)))
 }

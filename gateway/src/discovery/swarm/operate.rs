@@ -18,6 +18,7 @@ use super::translate;
 use crate::discovery::operate::{
     Doing, Failed, LogLine, LogsAsked, Notes, Operator, Replica, SecretValue, Trouble, Wanted,
 };
+use crate::discovery::usage::Usage;
 use crate::function::{FunctionName, SecretName};
 
 /// How often a change is tried when somebody else changed the service in between.
@@ -98,6 +99,10 @@ impl Operator for Arc<Swarm> {
 
     fn replicas(&self, name: FunctionName) -> Doing<'_, Vec<Replica>> {
         Box::pin(async move { self.replicas_of(&name).await })
+    }
+
+    fn usage(&self, name: FunctionName) -> Doing<'_, Option<Usage>> {
+        Box::pin(async move { self.usage_of(&name).await })
     }
 
     fn end_replica(&self, name: FunctionName, id: String) -> Doing<'_, ()> {

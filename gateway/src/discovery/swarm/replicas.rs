@@ -63,6 +63,26 @@ impl Swarm {
         Ok(tasks.into_iter().map(Replica::from).collect())
     }
 
+    /// The containers of its tasks that run on our own node.
+    pub(super) async fn containers_here(&self, name: &FunctionName) -> Result<Vec<String>, Failed> {
+        let (tasks, node) = tokio::try_join!(self.tasks_of(name), self.own_node())?;
+        let here = tasks
+            .into_iter()
+            .filter(|task| node == task.node && task.status.state == "running");
+        let containers = here.filter_map(|task| Some(task.status.container_status?.id));
+        Ok(containers.collect())
+    }
+
+    /// The node whose engine we speak to.
+    async fn own_node(&self) -> Result<Value, Failed> {
+        let info: Value = self
+            .engine
+            .get("/info")
+            .await
+            .map_err(|error| self.failed(&error))?;
+        Ok(info["Swarm"]["NodeID"].clone())
+    }
+
     async fn tasks_of(&self, name: &FunctionName) -> Result<Vec<Told>, Failed> {
         let current = self.current(name).await?;
         let path = format!(
@@ -88,12 +108,7 @@ impl Swarm {
             .into_iter()
             .find(|task| task.id == id && task.status.state == "running")
             .ok_or_else(unknown)?;
-        let info: Value = self
-            .engine
-            .get("/info")
-            .await
-            .map_err(|error| self.failed(&error))?;
-        if info["Swarm"]["NodeID"] != task.node {
+        if self.own_node().await? != task.node {
             let hint = "end them all instead, or use docker on that node";
             return Err(Failed::new(
                 Trouble::Unsupported,

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::amounts::{Bound, asked_label};
 use super::model::{Amounts, ContainerSpec, Network, SecretRef, Service, Task};
 use crate::discovery::operate::{ANNOTATION, ASKED, OWN_LABELS};
+use crate::function::route::OwnRoute;
 use crate::function::{
     Address, DEFAULT_PORT, Deployment, FunctionName, Handling, Limits, Replicas, Resources, Spec,
 };
@@ -241,7 +242,11 @@ impl Service {
             self.label(name)
                 .or_else(|| self.label(&format!("{ANNOTATION}{name}")))
         };
-        let handling = Handling::read(either, warn);
+        let handling = Handling::read(either, &mut warn);
+        let route = OwnRoute::read(|label| self.label(label));
+        if let Err(wrong) = &route {
+            warn(wrong.label, wrong.why.clone());
+        }
         let dialable = tasks.iter().filter(|task| {
             task.is_running()
                 || task.is_wanted() && task.is_starting() && (place.is_started)(&task.id)
@@ -268,6 +273,7 @@ impl Service {
             spec: self.spec(),
             limits,
             handling,
+            route,
             replicas: Replicas {
                 desired,
                 running,
