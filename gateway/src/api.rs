@@ -2,9 +2,11 @@
 
 mod alert;
 mod fields;
+mod keys;
 mod logs;
 mod manager;
 mod replicas;
+mod scopes;
 mod secrets;
 pub mod types;
 mod wanted;

@@ -1,6 +1,7 @@
 //! The one place that constructs and spawns: configuration → gateway → drain.
 
 mod doors;
+mod kept;
 mod signals;
 
 use std::path::Path;
@@ -13,9 +14,9 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 
 use self::doors::Doors;
+use self::kept::Kept;
 use self::signals::Signals;
 use crate::api::{Manager, Orchestration, Pages};
-use crate::auth::Gate;
 use crate::config::{Config, LogFormat, Shown};
 use crate::discovery::local::Local;
 use crate::discovery::local::stack::{Run, Stack};
@@ -58,8 +59,8 @@ fn tell(text: &str) {
 /// One sentence: why the gateway could not start.
 pub fn swarm(config: &Config) -> Result<(), String> {
     start_log(config);
-    let gate = gate(config)?;
-    let gateway = Gateway::bind(config, Orchestration::Swarm, gate)?;
+    let kept = Kept::open(config)?;
+    let gateway = Gateway::bind(config, Orchestration::Swarm, kept)?;
     let runtime = control_runtime()?;
     runtime.block_on(async {
         let provider = Swarm::start(
@@ -87,7 +88,7 @@ pub fn local(config: &Config, file: &Path) -> Result<(), String> {
     start_log(config);
     let stack = Stack::load(file, |name| std::env::var(name).ok())
         .map_err(|mistakes| mistakes.join("\nskep: "))?;
-    let gateway = Gateway::bind(config, Orchestration::Local, gate(config)?)?;
+    let gateway = Gateway::bind(config, Orchestration::Local, Kept::open(config)?)?;
     let greeting = greeting(&stack, &format!("http://{}", gateway.doors.address));
     let runtime = control_runtime()?;
     runtime.block_on(async {
@@ -162,18 +163,6 @@ fn start_log(config: &Config) {
     };
 }
 
-/// The way to the management API.
-fn gate(config: &Config) -> Result<Gate, String> {
-    let Some(login) = &config.login else {
-        return Ok(Gate::open());
-    };
-    Gate::from_files(
-        &login.folder,
-        login.user.as_deref(),
-        login.password.as_deref(),
-    )
-}
-
 /// Everything that is not a call runs here: discovery, probes, pages, local processes.
 fn control_runtime() -> Result<Runtime, String> {
     Builder::new_current_thread()
@@ -187,12 +176,12 @@ struct Gateway {
     doors: Doors,
     shared: Shared,
     pages: Arc<Pages>,
-    gate: Arc<Gate>,
+    kept: Kept,
     probes: tokio::sync::mpsc::UnboundedReceiver<Job>,
 }
 
 impl Gateway {
-    fn bind(config: &Config, orchestration: Orchestration, gate: Gate) -> Result<Self, String> {
+    fn bind(config: &Config, orchestration: Orchestration, kept: Kept) -> Result<Self, String> {
         let doors = Doors::open(config)?;
         let (prober, probes) = Prober::new();
         let shared = Shared {
@@ -224,7 +213,7 @@ impl Gateway {
             doors,
             shared,
             pages,
-            gate: Arc::new(gate),
+            kept,
             probes,
         })
     }
@@ -238,10 +227,12 @@ impl Gateway {
     ) -> Result<(), String> {
         let mut signals = Signals::new()?;
         let (metrics_orders, metrics_ordered) = watch::channel(Order::Serve);
+        self.kept.tend();
         self.start_discovery(config, provider);
         self.start_metrics_server(config, &metrics_ordered)?;
         let draining = self.pages.draining.clone();
         let heir = self.doors.heir.clone();
+        let kept = self.kept.clone();
         let predecessor = self.doors.predecessor.take();
         if predecessor.is_some() {
             tracing::info!("taking over from the gateway that runs");
@@ -254,9 +245,9 @@ impl Gateway {
             self.doors.address,
             config.workers
         );
-        if self.gate.is_open() {
+        if self.kept.gate.is_open() {
             tracing::info!(
-                "/system is open to everybody who reaches the port: set basic_auth=true to ask for a login"
+                "/system is open to everybody who reaches the port, whatever they send: set basic_auth=true to ask for a login or an API key"
             );
         }
         let (orders, ordered) = watch::channel(Order::Serve);
@@ -288,6 +279,7 @@ impl Gateway {
             name = signals.next() => Err(format!("{name} again: running calls are cut")),
         };
         metrics_orders.send_replace(Order::Stop);
+        kept.save();
         ended.inspect(|()| tracing::info!("done"))
     }
 
@@ -344,7 +336,7 @@ impl Gateway {
         Manager {
             pages: self.pages.clone(),
             operator,
-            gate: self.gate.clone(),
+            gate: self.kept.gate.clone(),
             network: on_network.then(|| config.network.clone()),
             nudge: self.shared.nudge.clone(),
         }

@@ -5,6 +5,7 @@ pub mod command;
 mod deploy;
 mod doctor;
 mod gateway;
+mod keys;
 mod table;
 
 use std::collections::HashMap;
@@ -175,6 +176,8 @@ mod tests {
             "skep deploy cat",
             "skep rm",
             "skep deploy -f x --image y",
+            "skep keys create ci",
+            "skep keys rm",
         ] {
             assert!(parse(wrong.split(' ').map(Into::into)).is_err(), "{wrong}");
         }

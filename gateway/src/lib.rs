@@ -29,6 +29,7 @@ pub mod reply;
 pub mod router;
 pub mod server;
 pub mod size;
+pub mod state;
 pub mod table;
 pub mod turnstile;
 pub mod upload;

@@ -89,7 +89,7 @@ pub const TABLE: &[(&str, &str, &str, &str)] = &[
         "skep_refused_total",
         "counter",
         "reason",
-        "requests that reached no function: bad_request, not_found, method, connections (one too many)",
+        "requests that reached no function: bad_request, not_found, method, connections (one too many), unauthorized",
     ),
     ("skep_functions", "gauge", "", "functions in the table"),
     (
@@ -136,6 +136,8 @@ pub enum Refused {
     Method,
     /// One connection too many.
     Connections,
+    /// No login or key, or not a good one.
+    Unauthorized,
 }
 
 /// All metrics of one gateway.
@@ -143,7 +145,7 @@ pub struct Metrics {
     registry: Registry,
     per_function: Arc<PerFunction>,
     functions: Mutex<HashMap<String, Weak<FunctionMetrics>>>,
-    refused: [IntCounter; 4],
+    refused: [IntCounter; 5],
     connections: Gauge,
     service_count: GaugeVec,
     in_flight: GaugeVec,
@@ -217,8 +219,14 @@ impl Metrics {
             connections: make
                 .gauge_vec("skep_connections")
                 .with_label_values::<&str>(&[]),
-            refused: ["bad_request", "not_found", "method", "connections"]
-                .map(|reason| refused.with_label_values(&[reason])),
+            refused: [
+                "bad_request",
+                "not_found",
+                "method",
+                "connections",
+                "unauthorized",
+            ]
+            .map(|reason| refused.with_label_values(&[reason])),
             service_count: make.gauge_vec("gateway_service_count"),
             in_flight: make.gauge_vec("skep_in_flight"),
             endpoints: make.gauge_vec("skep_endpoints"),

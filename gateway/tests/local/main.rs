@@ -14,6 +14,7 @@ mod failures;
 mod forwarding;
 mod hostile;
 mod http2;
+mod keys;
 mod limits;
 mod login;
 mod lookup;
