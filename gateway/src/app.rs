@@ -190,6 +190,7 @@ impl Gateway {
             prober,
             nudge: Arc::new(Notify::new()),
             metrics: Arc::new(Metrics::new()),
+            gate: kept.gate.clone(),
             limits: CallLimits {
                 connect: config.connect_timeout,
                 timeout: config.upstream_timeout,

@@ -16,6 +16,7 @@ mod hostile;
 mod http2;
 mod keys;
 mod limits;
+mod locked;
 mod login;
 mod lookup;
 mod management;
