@@ -228,12 +228,12 @@ impl Gateway {
     ) -> Result<(), String> {
         let mut signals = Signals::new()?;
         let (metrics_orders, metrics_ordered) = watch::channel(Order::Serve);
-        self.kept.tend();
+        self.kept.tend(self.shared.table.clone());
         self.start_discovery(config, provider);
         self.start_metrics_server(config, &metrics_ordered)?;
         let draining = self.pages.draining.clone();
         let heir = self.doors.heir.clone();
-        let kept = self.kept.clone();
+        let (kept, table) = (self.kept.clone(), self.shared.table.clone());
         let predecessor = self.doors.predecessor.take();
         if predecessor.is_some() {
             tracing::info!("taking over from the gateway that runs");
@@ -280,7 +280,7 @@ impl Gateway {
             name = signals.next() => Err(format!("{name} again: running calls are cut")),
         };
         metrics_orders.send_replace(Order::Stop);
-        kept.save();
+        kept.save(&table);
         ended.inspect(|()| tracing::info!("done"))
     }
 
@@ -299,7 +299,8 @@ impl Gateway {
                 shared.table.clone(),
                 shared.metrics.clone(),
                 self.doors.workers.len(),
-            ),
+            )
+            .resuming(self.kept.counts.before()),
             table: shared.table.clone(),
             prober: shared.prober.clone(),
             freshness: shared.freshness.clone(),

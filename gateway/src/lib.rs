@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod connect;
 pub mod connection;
+pub mod counts;
 pub mod discovery;
 pub mod drain;
 pub mod duration;
@@ -31,6 +32,7 @@ pub mod server;
 pub mod size;
 pub mod state;
 pub mod table;
+pub mod tally;
 pub mod turnstile;
 pub mod upload;
 

@@ -10,6 +10,7 @@ mod support;
 mod calls;
 mod client;
 mod commands;
+mod counts;
 mod failures;
 mod forwarding;
 mod hostile;
