@@ -103,8 +103,10 @@ impl Manager {
 
     fn wish(&self, mut fields: Fields, caller: &Caller) -> Result<Wish, String> {
         let name = fields.text("name").unwrap_or_default();
-        if name.len() > MAX_NAME || !name.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
-            let rule = format!("has {MAX_NAME} visible ASCII characters at most");
+        // Nothing that could be read as more than a name in a line of the log.
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b" -_.@/:'".contains(&byte);
+        if name.len() > MAX_NAME || !name.bytes().all(is_plain) {
+            let rule = format!("has {MAX_NAME} letters, digits, blanks and - _ . @ / : ' at most");
             fields.mistake("name", rule);
         }
         let scopes = scopes(&mut fields);

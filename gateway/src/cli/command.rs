@@ -219,7 +219,7 @@ pub struct NewKey {
     /// What it is for, in your words
     pub name: Option<String>,
     /// What its holder may do: read, invoke, deploy (and read) or admin (everything); more than once for more
-    #[arg(long, required = true)]
+    #[arg(long, required = true, value_delimiter = ',')]
     pub scope: Vec<String>,
     /// A function that may be called with it, by its full name; none: all
     #[arg(long)]

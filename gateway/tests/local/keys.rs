@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::{Answer, get, request};
 use crate::support::eventually;
-use crate::support::gateway::{Folder, Gateway, ask, told};
+use crate::support::gateway::{Folder, Gateway, told};
 
 const CAT: &str = "  cat:\n    fprocess: cat";
 /// `admin:s3cret`.
@@ -292,7 +292,10 @@ fn a_wish_that_makes_no_sense_is_refused_field_by_field() {
             json!({ "scopes": ["read"], "expiresIn": "0" }),
             "expiresIn: must",
         ),
-        (json!({ "scopes": ["read"], "name": "a\nb" }), "name: has"),
+        (
+            json!({ "scopes": ["read"], "name": "a) peer=b" }),
+            "name: has",
+        ),
     ] {
         let answer = send(&gateway, "POST", "/system/keys", LOGIN, &wish);
         assert_eq!(answer.status, 400, "{wish}");
@@ -371,60 +374,4 @@ fn two_gateways_of_one_folder_have_the_same_keys() {
     assert_eq!(revoke(&two, &id), 200);
     eventually("it is revoked everywhere", || status(&one, &key) == 401);
     assert_eq!((status(&one, &second), status(&two, &second)), (200, 200));
-}
-
-#[test]
-fn keys_are_made_listed_and_revoked_with_skep() {
-    let state = Folder::new();
-    let gateway = locked(CAT, &state);
-    let address = format!("http://admin:s3cret@{}", gateway.address);
-    let keys = |args: &[&str]| {
-        let args = [&["keys"], args, &["--gateway", &address]].concat();
-        ask(gateway.address, &args, "")
-    };
-    let made = keys(&[
-        "create",
-        "shop's till",
-        "--scope",
-        "invoke",
-        "--function",
-        "cat",
-        "--expires",
-        "720h",
-    ]);
-    let (text, said) = (
-        String::from_utf8(made.stdout).unwrap(),
-        String::from_utf8(made.stderr).unwrap(),
-    );
-    assert!(text.starts_with("skep_") && text.trim().len() == 82 && text.lines().count() == 1);
-    let id = &text[5..17];
-    assert!(said.contains(id) && said.contains("only time"), "{said}");
-    let list = String::from_utf8(keys(&["ls"]).stdout).unwrap();
-    let mut lines = list.lines();
-    assert!(
-        lines
-            .next()
-            .unwrap()
-            .starts_with("ID            NAME         SCOPES  FUNCTIONS  MADE BY"),
-        "{list}"
-    );
-    let line = lines.next().unwrap();
-    assert!(
-        line.starts_with(&format!(
-            "{id}  shop's till  invoke  cat        admin    20"
-        )),
-        "{line}"
-    );
-    assert!(line.ends_with("never") && !list.contains(text.trim()));
-    let json: Value = serde_json::from_slice(&keys(&["ls", "--json"]).stdout).unwrap();
-    assert_eq!(json[0]["functions"], json!(["cat"]));
-    let json: Value =
-        serde_json::from_slice(&keys(&["create", "--scope", "read", "--json"]).stdout).unwrap();
-    assert!(json["key"].as_str().unwrap().starts_with("skep_") && json["kept"] == true);
-    let removed = keys(&["rm", id]);
-    assert_eq!(removed.stdout, format!("key {id} is revoked\n").as_bytes());
-    let again = keys(&["rm", id]);
-    assert!(String::from_utf8_lossy(&again.stderr).contains("404"));
-    let wrong = keys(&["create", "--scope", "root"]);
-    assert!(String::from_utf8_lossy(&wrong.stderr).contains("scopes[0]"));
 }
