@@ -2,10 +2,12 @@
 
 mod alert;
 mod fields;
+mod keys;
 mod logs;
 mod manager;
 mod replicas;
 mod route;
+mod scopes;
 mod secrets;
 pub mod types;
 mod wanted;

@@ -2,6 +2,7 @@
 
 mod aside;
 mod doors;
+mod kept;
 mod signals;
 
 use std::path::Path;
@@ -17,10 +18,10 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use self::doors::Doors;
+use self::kept::Kept;
 use self::signals::Signals;
 use crate::api::types::Port;
 use crate::api::{Manager, Orchestration, Pages};
-use crate::auth::Gate;
 use crate::certificate::Certificate;
 use crate::config::{Config, LogFormat, Shown};
 use crate::descriptors;
@@ -69,8 +70,8 @@ fn tell(text: &str) {
 /// One sentence: why the gateway could not start.
 pub fn swarm(config: &Config) -> Result<(), String> {
     start_log(config);
-    let gate = gate(config)?;
-    let gateway = Gateway::bind(config, Orchestration::Swarm, gate)?;
+    let kept = Kept::open(config)?;
+    let gateway = Gateway::bind(config, Orchestration::Swarm, kept)?;
     let runtime = control_runtime()?;
     runtime.block_on(async {
         let provider = Swarm::start(
@@ -98,7 +99,7 @@ pub fn local(config: &Config, file: &Path) -> Result<(), String> {
     start_log(config);
     let stack = Stack::load(file, |name| std::env::var(name).ok())
         .map_err(|mistakes| mistakes.join("\nskep: "))?;
-    let gateway = Gateway::bind(config, Orchestration::Local, gate(config)?)?;
+    let gateway = Gateway::bind(config, Orchestration::Local, Kept::open(config)?)?;
     let greeting = greeting(&stack, &gateway.doors.ports);
     let runtime = control_runtime()?;
     runtime.block_on(async {
@@ -179,18 +180,6 @@ fn start_log(config: &Config) {
     };
 }
 
-/// The way to the management API.
-fn gate(config: &Config) -> Result<Gate, String> {
-    let Some(login) = &config.login else {
-        return Ok(Gate::open());
-    };
-    Gate::from_files(
-        &login.folder,
-        login.user.as_deref(),
-        login.password.as_deref(),
-    )
-}
-
 /// What is shown to clients that come by TLS, and how hands are shaken with them.
 fn certificate(
     config: &Config,
@@ -217,13 +206,13 @@ struct Gateway {
     doors: Doors,
     shared: Shared,
     pages: Arc<Pages>,
-    gate: Arc<Gate>,
+    kept: Kept,
     certificate: Option<Certificate>,
     probes: tokio::sync::mpsc::UnboundedReceiver<Job>,
 }
 
 impl Gateway {
-    fn bind(config: &Config, orchestration: Orchestration, gate: Gate) -> Result<Self, String> {
+    fn bind(config: &Config, orchestration: Orchestration, kept: Kept) -> Result<Self, String> {
         descriptors::take_all();
         let metrics = Arc::new(Metrics::new());
         let (certificate, tls) = certificate(config, &metrics)?.unzip();
@@ -235,6 +224,7 @@ impl Gateway {
             prober,
             nudge: Arc::new(Notify::new()),
             metrics,
+            gate: kept.gate.clone(),
             limits: CallLimits {
                 connect: config.connect_timeout,
                 timeout: config.upstream_timeout,
@@ -259,7 +249,7 @@ impl Gateway {
             doors,
             shared,
             pages,
-            gate: Arc::new(gate),
+            kept,
             certificate,
             probes,
         })
@@ -274,6 +264,7 @@ impl Gateway {
     ) -> Result<(), String> {
         let mut signals = Signals::new()?;
         let aside = watch::Sender::new(Order::Serve);
+        self.kept.tend(self.shared.table.clone());
         self.start_discovery(config, provider);
         self.start_metrics_server(config, &aside);
         if let Some(certificate) = self.certificate.take() {
@@ -281,6 +272,7 @@ impl Gateway {
         }
         let draining = self.pages.draining.clone();
         let heir = self.doors.heir.clone();
+        let (kept, table) = (self.kept.clone(), self.shared.table.clone());
         let predecessor = self.doors.predecessor.take();
         if predecessor.is_some() {
             tracing::info!("taking over from the gateway that runs");
@@ -292,9 +284,9 @@ impl Gateway {
             tracing::info!("listening on {port}");
         }
         tracing::info!("{} worker(s) carry calls", config.workers);
-        if self.gate.is_open() {
+        if self.kept.gate.is_open() {
             tracing::info!(
-                "/system is open to everybody who reaches its port: set basic_auth=true to ask for a login"
+                "/system is open to everybody who reaches its port, whatever they send: set basic_auth=true to ask for a login or an API key"
             );
         }
         if config.proxy_protocol && config.trusted_proxies.is_empty() {
@@ -341,6 +333,7 @@ impl Gateway {
             ended = all_ended => ended,
             name = signals.next() => Err(format!("{name} again: running calls are cut")),
         };
+        kept.save(&table);
         ended.inspect(|()| tracing::info!("done"))
     }
 
@@ -359,7 +352,8 @@ impl Gateway {
                 shared.table.clone(),
                 shared.metrics.clone(),
                 self.doors.workers.len(),
-            ),
+            )
+            .resuming(self.kept.counts.before()),
             table: shared.table.clone(),
             prober: shared.prober.clone(),
             freshness: shared.freshness.clone(),
@@ -394,7 +388,7 @@ impl Gateway {
         Manager {
             pages: self.pages.clone(),
             operator,
-            gate: self.gate.clone(),
+            gate: self.kept.gate.clone(),
             network: on_network.then(|| config.network.clone()),
             nudge: self.shared.nudge.clone(),
         }

@@ -1,99 +1,82 @@
-//! Who may use the management API: whoever knows the one login, or everybody while there is none. Functions never ask for it.
+//! Who may use the management API, and who may call a function that asks for a key.
+//!
+//! Behind a login, the management API lets in whoever knows it, and holders of keys as far as their scopes go; without one it is
+//! open to everybody. A function asks for a key if its label says so, and for nothing else.
 
-use std::hash::{BuildHasher, RandomState};
+mod failures;
+pub mod key;
+pub mod keys;
+mod login;
+mod scope;
+
+use std::fmt;
 use std::net::IpAddr;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HeaderValue};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use hyper::{HeaderMap, StatusCode};
 
-/// The files of a login, below `secret_mount_path` (wire contract §3.1).
-const USER_FILE: &str = "basic-auth-user";
-const PASSWORD_FILE: &str = "basic-auth-password";
-/// A file longer than this is no user's name and no password.
-const MAX_SECRET: u64 = 4096;
-/// Wrong logins from one address within [`WINDOW`]; after that it is not listened to until the window is over.
-const MOST_FAILURES: u32 = 10;
-const WINDOW: Duration = Duration::from_secs(60);
-/// How many addresses are told apart. Those that share a place share its count, so that memory is bounded whoever comes.
-const PLACES: usize = 4096;
+use self::failures::Failures;
+use self::key::{Key, KeyId};
+use self::keys::Keys;
+pub use self::login::Login;
+pub use self::scope::Scope;
 
 /// What `WWW-Authenticate` says to those who are not let in: the word that clients know (wire contract §3.2).
 pub const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"Restricted\"");
+/// The same for keys.
+pub const KEY_CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"skep\"");
 
-/// The way to the management API.
+/// The way in.
 pub struct Gate {
     login: Option<Login>,
-    failures: Mutex<Failures>,
+    keys: Keys,
+    wrong_logins: Failures,
+    /// Counted apart: a program that goes on with a revoked key keeps nobody's login out.
+    wrong_keys: Failures,
 }
 
-/// The login that is asked for. Its password is known by its digest only.
-struct Login {
-    user: Arc<str>,
-    digest: [u8; 32],
+/// Who was let in.
+#[derive(Clone, Debug)]
+pub enum Identity {
+    /// Somebody: nobody is asked.
+    Anyone,
+    /// Whoever knows the login.
+    Login(Arc<str>),
+    /// The holder of a key.
+    Key(Arc<Key>),
 }
 
 /// Why somebody is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// No login, or a wrong one.
+    /// No login and no key.
+    Nothing,
+    /// A wrong login, or a key that is not known or was revoked.
     Unknown,
+    /// A key that has ended.
+    Expired(KeyId),
+    /// A key that does not reach so far.
+    Lacks(KeyId, Scope),
+    /// A key for other functions.
+    Elsewhere(KeyId),
     /// Too many wrong ones: come again after this many seconds.
     TooMany(u32),
 }
 
 impl Gate {
-    /// A gate that is open to everybody.
+    /// A gate for this login, or one that is open to everybody; and for these keys.
     #[must_use]
-    pub fn open() -> Self {
-        Self::new(None)
-    }
-
-    /// A gate for this login.
-    #[must_use]
-    pub fn of(user: &str, password: &str) -> Self {
-        Self::new(Some(Login {
-            user: user.into(),
-            digest: digest(format!("{user}:{password}").as_bytes()),
-        }))
-    }
-
-    fn new(login: Option<Login>) -> Self {
+    pub fn new(login: Option<Login>, keys: Keys) -> Self {
         Self {
             login,
-            failures: Mutex::new(Failures::new()),
+            keys,
+            wrong_logins: Failures::new(),
+            wrong_keys: Failures::new(),
         }
-    }
-
-    /// A gate for the login in the files of a folder. What is given already needs no file.
-    ///
-    /// # Errors
-    /// One sentence: which file is missing or empty, and what to do.
-    pub fn from_files(
-        folder: &Path,
-        user: Option<&str>,
-        password: Option<&str>,
-    ) -> Result<Self, String> {
-        let part = |given: Option<&str>, file: &str, setting: &str| match given {
-            Some(given) => Ok(given.to_owned()),
-            None => read(&folder.join(file)).map_err(|why| {
-                format!(
-                    "basic_auth=true needs a login: {why}; put it into that file, or into {setting}"
-                )
-            }),
-        };
-        let user = part(user, USER_FILE, "basic_auth_user")?;
-        let password = part(password, PASSWORD_FILE, "basic_auth_password")?;
-        if user.contains(':') {
-            return Err("basic auth: a user's name has no colon in it".to_owned());
-        }
-        Ok(Self::of(&user, &password))
     }
 
     /// Whether everybody is let in.
@@ -102,202 +85,165 @@ impl Gate {
         self.login.is_none()
     }
 
-    /// Lets somebody in, and says who it is; while the gate is open nobody is asked.
+    /// The keys.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Lets somebody in to do what asks for this scope; while the gate is open nobody is asked.
     ///
     /// # Errors
     /// See [`Denied`].
-    pub fn admit(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<Arc<str>, Denied> {
+    pub fn admit(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<IpAddr>,
+        needed: Scope,
+    ) -> Result<Identity, Denied> {
         let Some(login) = &self.login else {
-            return Ok("anyone".into());
+            return Ok(Identity::Anyone);
         };
+        let given = Given::of(headers).ok_or(Denied::Nothing)?;
+        if let Some(text) = given.key() {
+            return match self.holder(text, peer)? {
+                key if key.may(needed) => Ok(Identity::Key(key)),
+                key => Err(Denied::Lacks(key.record().id, needed)),
+            };
+        }
         let now = Instant::now();
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(wait) = failures.wait(peer, now) {
+        if let Some(wait) = self.wrong_logins.wait(peer, now) {
             return Err(Denied::TooMany(wait));
         }
-        let Some(given) = basic(headers) else {
-            // Nothing was tried.
-            return Err(Denied::Unknown);
-        };
-        if bool::from(digest(&given)[..].ct_eq(&login.digest[..])) {
-            return Ok(login.user.clone());
+        if matches!(&given, Given::Basic(given) if login.is(given)) {
+            return Ok(Identity::Login(login.user.clone()));
         }
-        failures.failed(peer, now);
+        self.wrong_logins.failed(peer, now);
         Err(Denied::Unknown)
     }
-}
 
-fn digest(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
-}
-
-/// `user:password` of a Basic login (RFC 7617).
-fn basic(headers: &HeaderMap) -> Option<Vec<u8>> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, login) = value.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("basic")
-        .then(|| STANDARD.decode(login.trim()).ok())
-        .flatten()
-}
-
-fn read(file: &Path) -> Result<String, String> {
-    let wrong = |error: std::io::Error| format!("cannot read {}: {error}", file.display());
-    if std::fs::metadata(file).map_err(wrong)?.len() > MAX_SECRET {
-        return Err(format!(
-            "{} is longer than {MAX_SECRET} bytes",
-            file.display()
-        ));
+    /// The key of this text. A good one is heard however many wrong ones came from the same address: nobody guesses one.
+    fn holder(&self, text: &str, peer: Option<IpAddr>) -> Result<Arc<Key>, Denied> {
+        self.keys.check(text).map_err(|denied| {
+            let now = Instant::now();
+            if denied != Denied::Unknown {
+                return denied;
+            }
+            if let Some(wait) = self.wrong_keys.wait(peer, now) {
+                return Denied::TooMany(wait);
+            }
+            self.wrong_keys.failed(peer, now);
+            denied
+        })
     }
-    let text = std::fs::read_to_string(file).map_err(wrong)?;
-    let text = text.trim();
-    if text.is_empty() {
-        return Err(format!("{} is empty", file.display()));
+
+    /// Lets a call of a function that asks for a key pass, and takes the key out of its head: it is not the function's business.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn admit_call(&self, headers: &mut HeaderMap, function: &str) -> Result<(), Denied> {
+        let given = Given::of(headers).ok_or(Denied::Nothing)?;
+        let key = self.keys.check(given.key().ok_or(Denied::Unknown)?)?;
+        if !key.may_call(function) {
+            let id = key.record().id;
+            return Err(if key.may(Scope::Invoke) {
+                Denied::Elsewhere(id)
+            } else {
+                Denied::Lacks(id, Scope::Invoke)
+            });
+        }
+        headers.remove(AUTHORIZATION);
+        Ok(())
     }
-    Ok(text.to_owned())
 }
 
-/// Wrong logins by address, in a fixed number of places.
-struct Failures {
-    places: Vec<Place>,
-    hasher: RandomState,
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anyone => f.write_str("anyone"),
+            Self::Login(user) => f.write_str(user),
+            Self::Key(key) => key.fmt(f),
+        }
+    }
 }
 
-#[derive(Clone, Copy, Default)]
-struct Place {
-    count: u32,
-    since: Option<Instant>,
-}
-
-impl Failures {
-    fn new() -> Self {
-        Self {
-            places: vec![Place::default(); PLACES],
-            hasher: RandomState::new(),
+impl Denied {
+    /// The status of an answer that tells of it.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Nothing | Self::Unknown | Self::Expired(_) => StatusCode::UNAUTHORIZED,
+            Self::Lacks(..) | Self::Elsewhere(_) => StatusCode::FORBIDDEN,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
-    /// How many seconds an address has to wait, if it has to.
-    fn wait(&mut self, peer: Option<IpAddr>, now: Instant) -> Option<u32> {
-        let place = self.place(peer);
-        let left = WINDOW
-            .checked_sub(now.duration_since(place.since?))
-            .unwrap_or_default();
-        if left.is_zero() {
-            *place = Place::default();
+    /// What is told to whoever wanted this.
+    #[must_use]
+    pub fn sentence(&self, wanted: &str) -> String {
+        match self {
+            Self::Nothing => format!("{wanted} asks for an API key: Authorization: Bearer <key>"),
+            Self::Unknown => {
+                format!(
+                    "{wanted} asks for an API key, and the one sent is not known, or was revoked"
+                )
+            }
+            Self::Expired(id) => format!("{wanted} asks for an API key, and key {id} has expired"),
+            Self::Lacks(id, scope) => {
+                format!("{wanted} asks for the scope {scope}, which key {id} does not have")
+            }
+            Self::Elsewhere(id) => format!("key {id} is for other functions than {wanted}"),
+            Self::TooMany(seconds) => {
+                format!("too many wrong logins or keys from your address: try again in {seconds} s")
+            }
         }
-        (place.count >= MOST_FAILURES).then(|| u32::try_from(left.as_secs()).unwrap_or(0) + 1)
     }
 
-    fn failed(&mut self, peer: Option<IpAddr>, now: Instant) {
-        let place = self.place(peer);
-        place.since.get_or_insert(now);
-        place.count += 1;
+    /// When it makes sense to come again, in seconds.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u32> {
+        match self {
+            Self::TooMany(seconds) => Some(*seconds),
+            _ => None,
+        }
+    }
+}
+
+/// What somebody sent to be let in.
+enum Given<'a> {
+    /// A key.
+    Bearer(&'a str),
+    /// `user:password` (RFC 7617).
+    Basic(Vec<u8>),
+}
+
+impl<'a> Given<'a> {
+    /// What a head has; an empty key, as clients without a login send it, is nothing.
+    fn of(headers: &'a HeaderMap) -> Option<Self> {
+        let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+        let (scheme, given) = value.split_once(' ')?;
+        let given = given.trim();
+        if scheme.eq_ignore_ascii_case("bearer") {
+            Some(Self::Bearer(given)).filter(|_| !given.is_empty())
+        } else if scheme.eq_ignore_ascii_case("basic") {
+            STANDARD.decode(given).ok().map(Self::Basic)
+        } else {
+            None
+        }
     }
 
-    /// Whoever has an IPv6 network has all its addresses: it counts as one.
-    fn place(&mut self, peer: Option<IpAddr>) -> &mut Place {
-        let source = peer.map(|peer| match peer {
-            IpAddr::V4(address) => u64::from(address.to_bits()),
-            IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
-        });
-        #[expect(clippy::cast_possible_truncation, reason = "only the remainder counts")]
-        let number = self.hasher.hash_one(source) as usize % PLACES;
-        &mut self.places[number]
+    /// The key: a password that begins like one is one, whoever the user. Clients that know basic auth only send it so.
+    fn key(&self) -> Option<&str> {
+        match self {
+            Self::Bearer(text) => Some(text),
+            Self::Basic(login) => {
+                let login = std::str::from_utf8(login).ok()?;
+                let (_, password) = login.split_once(':')?;
+                Some(password).filter(|password| password.starts_with(key::PREFIX))
+            }
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn header(value: &str) -> HeaderMap {
-        HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_str(value).unwrap())])
-    }
-
-    fn login(user: &str, password: &str) -> HeaderMap {
-        header(&format!(
-            "Basic {}",
-            STANDARD.encode(format!("{user}:{password}"))
-        ))
-    }
-
-    const PEER: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
-
-    #[test]
-    fn only_the_one_login_is_let_in() {
-        let gate = Gate::of("admin", "s3cret");
-        assert_eq!(
-            gate.admit(&login("admin", "s3cret"), PEER)
-                .unwrap()
-                .as_ref(),
-            "admin"
-        );
-        let lower = STANDARD.encode("admin:s3cret");
-        assert!(gate.admit(&header(&format!("basic {lower}")), PEER).is_ok());
-        for wrong in [
-            login("admin", "s3cre"),
-            login("admin", "s3crets"),
-            login("root", "s3cret"),
-            header("Bearer "),
-            header("Basic ?"),
-            HeaderMap::new(),
-        ] {
-            assert_eq!(gate.admit(&wrong, PEER), Err(Denied::Unknown));
-        }
-    }
-
-    #[test]
-    fn while_there_is_no_login_every_header_is_ignored() {
-        let gate = Gate::open();
-        for headers in [
-            HeaderMap::new(),
-            header("Bearer "),
-            login("x", "y"),
-            header("nonsense"),
-        ] {
-            assert_eq!(gate.admit(&headers, PEER).unwrap().as_ref(), "anyone");
-        }
-    }
-
-    #[test]
-    fn after_ten_wrong_logins_an_address_waits_and_others_do_not() {
-        let gate = Gate::of("admin", "s3cret");
-        for _ in 0..MOST_FAILURES {
-            assert_eq!(
-                gate.admit(&login("admin", "guess"), PEER),
-                Err(Denied::Unknown)
-            );
-        }
-        let Err(Denied::TooMany(wait)) = gate.admit(&login("admin", "s3cret"), PEER) else {
-            panic!("let in")
-        };
-        assert!((1..=61).contains(&wait), "{wait}");
-        let others = (1..=20).map(|last| Some(IpAddr::from([10, 0, 0, last])));
-        let let_in = others
-            .filter(|other| gate.admit(&login("admin", "s3cret"), *other).is_ok())
-            .count();
-        assert!(let_in >= 18, "{let_in} of 20; two may share the place");
-    }
-
-    #[test]
-    fn a_window_ends() {
-        let mut failures = Failures::new();
-        let now = Instant::now();
-        (0..MOST_FAILURES).for_each(|_| failures.failed(PEER, now));
-        assert!(failures.wait(PEER, now + WINDOW / 2).is_some());
-        assert!(failures.wait(PEER, now + WINDOW).is_none());
-    }
-
-    #[test]
-    fn a_missing_file_is_named_with_what_to_do() {
-        let told = Gate::from_files(Path::new("/nosuch"), None, None)
-            .err()
-            .unwrap();
-        assert!(
-            told.contains("/nosuch/basic-auth-user") && told.contains("basic_auth_user"),
-            "{told}"
-        );
-        assert!(Gate::from_files(Path::new("/nosuch"), Some("a"), Some("b")).is_ok());
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ pub mod command;
 mod deploy;
 mod doctor;
 mod gateway;
+mod keys;
 mod table;
 mod tls;
 
@@ -176,6 +177,8 @@ mod tests {
             "skep deploy cat",
             "skep rm",
             "skep deploy -f x --image y",
+            "skep keys create ci",
+            "skep keys rm",
         ] {
             assert!(parse(wrong.split(' ').map(Into::into)).is_err(), "{wrong}");
         }

@@ -76,6 +76,8 @@ pub struct Config {
     pub require_label: bool,
     /// The login of the management API, if it asks for one.
     pub login: Option<LoginFrom>,
+    /// The folder for what outlives the gateway, if anything shall.
+    pub data_dir: Option<PathBuf>,
     /// To the response head.
     pub upstream_timeout: Duration,
     /// Between two chunks.
@@ -233,6 +235,9 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
                 text.parse().map_err(|_| "write true or false")
             }),
             login: self.login(),
+            data_dir: self.get("data-dir", |text| {
+                Ok::<_, &str>((text != "off").then(|| text.into()))
+            }),
             upstream_timeout: self.get("upstream-timeout", positive),
             idle_timeout: self.get("idle-timeout", positive),
             connect_timeout: self.get("connect-timeout", positive),
@@ -434,6 +439,10 @@ mod tests {
         assert!(config.workers >= 1);
         let local = read(Mode::Local, &[], &[]).unwrap();
         assert!(local.bind.is_loopback() && local.metrics_port.is_none());
+        assert_eq!(
+            (config.data_dir, local.data_dir),
+            (Some("/var/lib/skep".into()), None)
+        );
     }
 
     #[test]

@@ -30,6 +30,9 @@ const RETRY: &str = "skep.retry";
 /// Names what a function's replicas speak.
 const PROTOCOL: &str = "skep.protocol";
 
+/// Whether callers need a key.
+const AUTH: &str = "skep.auth";
+
 /// The name of a function: 1 to 63 characters of `A-Z a-z 0-9 - _ .`, never `.` or `..`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FunctionName(Arc<str>);
@@ -193,6 +196,8 @@ pub struct Handling {
     pub retries_idempotent: bool,
     /// What its replicas speak (`skep.protocol`).
     pub protocol: Protocol,
+    /// Callers need an API key (`skep.auth=key`).
+    pub asks_key: bool,
 }
 
 /// What a function's replicas speak.
@@ -206,7 +211,7 @@ pub enum Protocol {
 }
 
 impl Handling {
-    /// Reads the labels; a broken one is ignored, and `warn` is told its name and why.
+    /// Reads the labels; a broken one is ignored, but for the one that locks, and `warn` is told its name and why.
     pub fn read<'a>(
         label: impl Fn(&str) -> Option<&'a str>,
         mut warn: impl FnMut(&'static str, String),
@@ -241,10 +246,23 @@ impl Handling {
                 Protocol::Http1
             }
         };
+        let asks_key = match label(AUTH) {
+            None => false,
+            Some("key") => true,
+            Some(other) => {
+                // Whoever wrote it wanted a lock.
+                warn(
+                    AUTH,
+                    format!("'{other}' is not known, and taken for key: the only value is key"),
+                );
+                true
+            }
+        };
         Self {
             ready_path,
             retries_idempotent,
             protocol,
+            asks_key,
         }
     }
 
@@ -341,25 +359,30 @@ mod tests {
 
     #[test]
     fn labels_say_how_replicas_are_dealt_with_and_broken_ones_are_named() {
-        let read = |path: &'static str, retry: &'static str, protocol: &'static str| {
+        let read = |path: &'static str, retry: &'static str, protocol: &'static str, auth| {
             let mut warned = Vec::new();
             let label = |name: &str| match name {
                 READY_PATH => Some(path),
                 RETRY => Some(retry),
                 PROTOCOL => Some(protocol),
+                AUTH => auth,
                 _ => None,
             };
             (Handling::read(label, |name, _| warned.push(name)), warned)
         };
-        let (handling, warned) = read("/ready", "idempotent", "h1");
+        let (handling, warned) = read("/ready", "idempotent", "h1", Some("key"));
         assert_eq!(handling.probe_path().map(|path| &**path), Some("/ready"));
-        assert!(handling.retries_idempotent && warned.is_empty());
-        let (handling, warned) = read("/ready", "idempotent", "h2c");
+        assert!(handling.retries_idempotent && handling.asks_key && warned.is_empty());
+        let (handling, warned) = read("/ready", "idempotent", "h2c", None);
         assert!(handling.protocol == Protocol::H2c && warned.is_empty());
         assert!(handling.probe_path().is_none(), "a connection is enough");
-        let (handling, warned) = read("no path", "always", "grpc");
-        assert_eq!(handling, Handling::default());
-        assert_eq!(warned, [READY_PATH, RETRY, PROTOCOL]);
+        let (handling, warned) = read("no path", "always", "grpc", Some("off"));
+        let locked = Handling {
+            asks_key: true,
+            ..Handling::default()
+        };
+        assert_eq!(handling, locked, "a lock that is not understood is closed");
+        assert_eq!(warned, [READY_PATH, RETRY, PROTOCOL, AUTH]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode};
 use tokio::sync::Notify;
@@ -25,6 +25,7 @@ use self::forward::Answer;
 pub use self::origin::Origin;
 use self::retry::Outgoing;
 use self::tunnel::Tunnel;
+use crate::auth::{Denied, Gate, KEY_CHALLENGE};
 use crate::connection::Received;
 use crate::discovery::Freshness;
 use crate::drain::Drain;
@@ -63,6 +64,8 @@ pub struct Shared {
     pub nudge: Arc<Notify>,
     /// Counts of what reached no function.
     pub metrics: Arc<Metrics>,
+    /// Who may call functions that ask for a key.
+    pub gate: Arc<Gate>,
     /// How many calls of all functions run side by side, if that is limited.
     pub turnstile: Option<Arc<Turnstile>>,
     /// The defaults.
@@ -98,7 +101,7 @@ impl Invoker {
     pub async fn call(
         &self,
         name: &str,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         upgrade: Option<OnUpgrade>,
         call_id: &HeaderValue,
     ) -> Response<Body> {
@@ -106,6 +109,17 @@ impl Invoker {
             self.shared.metrics.refused(Refused::NotFound);
             return refuse(name, &self.unknown(name), call_id);
         };
+        if function.deployment.handling.asks_key {
+            let full_name = function.deployment.name.as_str();
+            let admitted = self
+                .shared
+                .gate
+                .admit_call(request.headers_mut(), full_name);
+            if let Err(denied) = admitted {
+                self.shared.metrics.refused(Refused::Unauthorized);
+                return turn_away(full_name, denied, call_id);
+            }
+        }
         let mut call = Call::begin(function.metrics.clone());
         match self.deliver(function, request, &mut call).await {
             Ok((taken, idle)) if taken.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -237,6 +251,23 @@ impl Invoker {
             listed => Err(InvokeError::NoneReady(listed)),
         }
     }
+}
+
+/// Answers whoever has no key for this function.
+fn turn_away(name: &str, denied: Denied, call_id: &HeaderValue) -> Response<Body> {
+    let mut response = reply::failure(&Failure {
+        status: denied.status(),
+        sentence: denied.sentence(&format!("function '{name}'")),
+        cause: String::new(),
+        call_id,
+        retry_after: denied.retry_after(),
+    });
+    if denied.status() == StatusCode::UNAUTHORIZED {
+        response
+            .headers_mut()
+            .insert(WWW_AUTHENTICATE, KEY_CHALLENGE);
+    }
+    response
 }
 
 fn refuse(name: &str, error: &InvokeError, call_id: &HeaderValue) -> Response<Body> {

@@ -15,6 +15,7 @@ pub mod cli;
 pub mod config;
 pub mod connect;
 pub mod connection;
+pub mod counts;
 pub mod descriptors;
 pub mod discovery;
 pub mod drain;
@@ -33,7 +34,9 @@ pub mod quantity;
 pub mod reply;
 pub mod router;
 pub mod server;
+pub mod state;
 pub mod table;
+pub mod tally;
 pub mod turnstile;
 pub mod upload;
 

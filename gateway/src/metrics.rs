@@ -89,7 +89,7 @@ pub const TABLE: &[(&str, &str, &str, &str)] = &[
         "skep_refused_total",
         "counter",
         "reason",
-        "requests that reached no function: bad_request, not_found, method, connections (one too many)",
+        "requests that reached no function: bad_request, not_found, method, connections (one too many), unauthorized",
     ),
     (
         "skep_proxy_protocol_closed_total",
@@ -160,6 +160,8 @@ pub enum Refused {
     Method,
     /// One connection too many.
     Connections,
+    /// No login or key, or not a good one.
+    Unauthorized,
 }
 
 /// All metrics of one gateway.
@@ -167,7 +169,7 @@ pub struct Metrics {
     registry: Registry,
     per_function: Arc<PerFunction>,
     functions: Mutex<HashMap<String, Weak<FunctionMetrics>>>,
-    refused: [IntCounter; 4],
+    refused: [IntCounter; 5],
     connections: Gauge,
     proxy_protocol: IntCounterVec,
     service_count: GaugeVec,
@@ -247,8 +249,14 @@ impl Metrics {
                 .gauge_vec("skep_connections")
                 .with_label_values::<&str>(&[]),
             proxy_protocol: make.counter_vec("skep_proxy_protocol_closed_total"),
-            refused: ["bad_request", "not_found", "method", "connections"]
-                .map(|reason| refused.with_label_values(&[reason])),
+            refused: [
+                "bad_request",
+                "not_found",
+                "method",
+                "connections",
+                "unauthorized",
+            ]
+            .map(|reason| refused.with_label_values(&[reason])),
             service_count: make.gauge_vec("gateway_service_count"),
             in_flight: make.gauge_vec("skep_in_flight"),
             endpoints: make.gauge_vec("skep_endpoints"),

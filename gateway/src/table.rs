@@ -18,6 +18,7 @@ use crate::endpoint::Endpoint;
 use crate::function::{Deployment, FunctionName};
 use crate::life::State;
 use crate::metrics::FunctionMetrics;
+use crate::tally::Tally;
 use crate::turnstile::Turnstile;
 
 /// Everything that a provider knows, at one moment.
@@ -45,6 +46,8 @@ pub struct Function {
     pub metrics: Arc<FunctionMetrics>,
     /// How many of its calls may be tried again.
     pub budget: Arc<Budget>,
+    /// Its calls, also those before this gateway.
+    pub tally: Arc<Tally>,
 }
 
 impl Function {
@@ -72,6 +75,12 @@ impl Function {
         self.endpoints
             .iter()
             .chain(leaving.filter(|endpoint| endpoint.state() != State::Gone))
+    }
+
+    /// How many calls of it have ended, over restarts.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.tally.calls(self.metrics.calls())
     }
 
     /// Takes one retry out of its budget, if there is one left.

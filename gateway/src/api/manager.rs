@@ -13,9 +13,10 @@ use super::Pages;
 use super::fields::Fields;
 use super::types::{Description, FunctionStatus, Info};
 use super::wanted::Home;
-use crate::auth::{self, Denied, Gate};
+use crate::auth::{self, Denied, Gate, Identity};
 use crate::discovery::operate::{Doing, Failed, Operator, Trouble};
 use crate::function::{FunctionName, MAX_REPLICAS};
+use crate::metrics::{Metrics, Refused};
 use crate::reply::{self, Body, CALL_ID, Failure};
 use crate::router::Operation;
 use crate::table::Snapshot;
@@ -47,8 +48,8 @@ pub struct Manager {
 
 /// Who asks.
 pub(super) struct Caller {
-    /// Their name.
-    who: Arc<str>,
+    /// Who it is.
+    pub(super) who: Identity,
     /// Where from.
     peer: String,
     /// The request's id.
@@ -65,7 +66,7 @@ impl Caller {
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default();
         Self {
-            who: "".into(),
+            who: Identity::Anyone,
             peer: peer.to_owned(),
             id: headers
                 .get(CALL_ID)
@@ -77,22 +78,20 @@ impl Caller {
         }
     }
 
-    fn denied(&self, denied: Denied) -> Response<Body> {
-        match denied {
-            Denied::Unknown => {
-                let sentence = "the management API asks for a login (basic auth)".to_owned();
-                let mut response = self.refused(StatusCode::UNAUTHORIZED, sentence, None);
-                response
-                    .headers_mut()
-                    .insert(WWW_AUTHENTICATE, auth::CHALLENGE);
-                response
-            }
-            Denied::TooMany(seconds) => {
-                let sentence =
-                    format!("too many wrong logins from your address: try again in {seconds} s");
-                self.refused(StatusCode::TOO_MANY_REQUESTS, sentence, Some(seconds))
+    fn denied(&self, denied: Denied, metrics: &Metrics) -> Response<Body> {
+        let sentence = match denied {
+            Denied::Nothing => "the management API asks for a login (basic auth) or an API key (Authorization: Bearer <key>)".to_owned(),
+            Denied::Unknown => "the management API asks for a login or an API key, and this one is not known, or was revoked".to_owned(),
+            other => other.sentence("this"),
+        };
+        metrics.refused(Refused::Unauthorized);
+        let mut response = self.refused(denied.status(), sentence, denied.retry_after());
+        if denied.status() == StatusCode::UNAUTHORIZED {
+            for challenge in [auth::CHALLENGE, auth::KEY_CHALLENGE] {
+                response.headers_mut().append(WWW_AUTHENTICATE, challenge);
             }
         }
+        response
     }
 
     fn refused(
@@ -125,9 +124,13 @@ impl Manager {
         peer: &str,
     ) -> Response<Body> {
         let mut caller = Caller::of(request.headers(), peer);
-        match self.gate.admit(request.headers(), peer.parse().ok()) {
+        let address = peer.parse().ok();
+        match self
+            .gate
+            .admit(request.headers(), address, operation.needs())
+        {
             Ok(who) => caller.who = who,
-            Err(denied) => return caller.denied(denied),
+            Err(denied) => return caller.denied(denied, &self.pages.metrics),
         }
         let done = self.perform(operation, request, &caller).await;
         done.unwrap_or_else(|failed| caller.refused(failed.kind.status(), failed.sentence, None))
@@ -183,6 +186,12 @@ impl Manager {
                 self.remove_secret(fields(request, MAX_BODY).await?, caller)
                     .await
             }
+            Operation::ListKeys => self.list_keys(),
+            Operation::CreateKey => {
+                self.create_key(fields(request, MAX_BODY).await?, caller)
+                    .await
+            }
+            Operation::RevokeKey(id) => self.revoke_key(&id, caller).await,
             Operation::Scale(name) => {
                 self.scale(&name, fields(request, MAX_BODY).await?, caller)
                     .await

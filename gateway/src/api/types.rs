@@ -66,7 +66,7 @@ impl<'a> FunctionStatus<'a> {
             limits: FunctionResources::of(&spec.limits),
             requests: FunctionResources::of(&spec.requests),
             read_only_root_filesystem: spec.read_only,
-            invocation_count: function.metrics.calls(),
+            invocation_count: function.calls(),
             replicas: deployment.replicas.desired,
             available_replicas: function.available() as u64,
             created_at: spec.created_at.as_deref().unwrap_or(NO_TIME),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::command::{At, Client, Invoke, Logs, Secret};
 use super::gateway::Gateway;
 use super::table::table;
-use super::{deploy, doctor};
+use super::{deploy, doctor, keys};
 use crate::config::Config;
 use crate::duration;
 
@@ -40,6 +40,7 @@ pub fn run(command: Client, config: &Config) -> Result<(), String> {
             Client::Invoke(asked) => invoke(&asked).await,
             Client::Logs(asked) => logs(&asked).await,
             Client::Secret(asked) => secret(&asked).await,
+            Client::Keys(asked) => keys::keys(&asked).await,
             Client::Doctor { at } => doctor::examine(&gateway(&at)?, config, at.json).await,
         }
     })

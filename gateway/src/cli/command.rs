@@ -49,6 +49,9 @@ pub enum Client {
     /// Make, change, list and remove secrets
     #[command(subcommand)]
     Secret(Secret),
+    /// Make, list and revoke API keys
+    #[command(subcommand)]
+    Keys(Keys),
     /// Look whether everything is in order: gateway, engine, network; says what to do where it is not
     Doctor {
         /// Which gateway.
@@ -189,4 +192,45 @@ pub enum Secret {
         #[command(flatten)]
         at: At,
     },
+}
+
+/// What can be done with API keys.
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub enum Keys {
+    /// Make one, and show it: this once
+    Create(NewKey),
+    /// List them, without their secrets
+    Ls {
+        /// Which gateway.
+        #[command(flatten)]
+        at: At,
+    },
+    /// Revoke some, at once
+    Rm {
+        /// Their ids
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// Which gateway.
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+/// An API key to make.
+#[derive(Args, Debug, PartialEq, Eq)]
+pub struct NewKey {
+    /// What it is for, in your words
+    pub name: Option<String>,
+    /// What its holder may do: read, invoke, deploy (and read) or admin (everything); more than once for more
+    #[arg(long, required = true, value_delimiter = ',')]
+    pub scope: Vec<String>,
+    /// A function that may be called with it, by its full name; none: all
+    #[arg(long)]
+    pub function: Vec<String>,
+    /// After which time it ends, such as 720h; else never
+    #[arg(long, value_name = "DURATION")]
+    pub expires: Option<String>,
+    /// Which gateway.
+    #[command(flatten)]
+    pub at: At,
 }

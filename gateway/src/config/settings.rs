@@ -84,7 +84,7 @@ pub const SETTINGS: &[Setting] = &[
         "basic-auth",
         "basic_auth",
         "false",
-        "true: /system asks for a login; false: it is open to everybody who reaches the port",
+        "true: /system asks for a login or an API key; false: it is open to everybody who reaches the port",
     ),
     setting(
         "secret-mount-path",
@@ -103,6 +103,12 @@ pub const SETTINGS: &[Setting] = &[
         "basic_auth_password",
         "",
         "the login's password, instead of a file",
+    ),
+    setting(
+        "data-dir",
+        "data_dir",
+        "/var/lib/skep",
+        "folder for what outlives the gateway, API keys and counts of calls, or `off` (`skep local`: off)",
     ),
     setting(
         "upstream-timeout",
@@ -243,7 +249,7 @@ impl Mode {
     pub(super) fn default(self, setting: &Setting) -> &'static str {
         match (self, setting.flag) {
             (Mode::Local, "bind") => "127.0.0.1",
-            (Mode::Local, "metrics-port") => "off",
+            (Mode::Local, "metrics-port" | "data-dir") => "off",
             _ => setting.default,
         }
     }

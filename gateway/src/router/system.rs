@@ -28,6 +28,12 @@ pub enum Operation {
     UpdateSecret,
     /// A secret less.
     RemoveSecret,
+    /// Every key, without its secret.
+    ListKeys,
+    /// A new key.
+    CreateKey,
+    /// A key less.
+    RevokeKey(String),
     /// A function's log lines.
     Logs,
     /// A function's replicas.
@@ -69,6 +75,14 @@ const SECRETS: Choices = (
     ],
     "GET, HEAD, POST, PUT, DELETE",
 );
+const KEYS: Choices = (
+    &[
+        (Method::GET, |_| Operation::ListKeys),
+        (Method::POST, |_| Operation::CreateKey),
+    ],
+    "GET, HEAD, POST",
+);
+const KEY: Choices = (&[(Method::DELETE, Operation::RevokeKey)], "DELETE");
 const REPLICAS: Choices = (
     &[
         (Method::GET, Operation::ListReplicas),
@@ -101,6 +115,8 @@ pub(super) fn operation(
     let (choices, name) = match parts.as_slice() {
         ["functions"] => (FUNCTIONS, Ok(String::new())),
         ["secrets"] => (SECRETS, Ok(String::new())),
+        ["keys"] => (KEYS, Ok(String::new())),
+        ["keys", id] => (KEY, Ok((*id).to_owned())),
         ["namespaces"] => (NAMESPACES, Ok(String::new())),
         ["logs"] => (LOGS, Ok(String::new())),
         ["info"] => (INFO, Ok(String::new())),
@@ -186,6 +202,9 @@ mod tests {
             ),
             ("POST", "alert", Operation::Alert),
             ("PUT", "secrets", Operation::UpdateSecret),
+            ("GET", "keys", Operation::ListKeys),
+            ("POST", "keys", Operation::CreateKey),
+            ("DELETE", "keys/0a", Operation::RevokeKey("0a".into())),
         ] {
             assert_eq!(at(method, path), Ok(wanted), "{method} {path}");
         }
@@ -198,6 +217,7 @@ mod tests {
             ("DELETE", "function/cat", "GET, HEAD"),
             ("GET", "scale-function/cat", "POST"),
             ("PUT", "info", "GET, HEAD"),
+            ("GET", "keys/0a", "DELETE"),
             ("POST", "namespace/", "GET, HEAD"),
             ("GET", "function/cat/replicas/t1", "DELETE"),
         ] {

@@ -10,6 +10,7 @@ use crate::endpoint::Endpoint;
 use crate::function::{Deployment, FunctionName};
 use crate::life::Event;
 use crate::metrics::Metrics;
+use crate::tally::{Counted, Tally};
 use crate::turnstile::Turnstile;
 
 /// The one writer.
@@ -17,6 +18,8 @@ pub struct TableWriter {
     table: Table,
     metrics: Arc<Metrics>,
     workers: usize,
+    /// What was counted before; a function that appears later was not among those.
+    before: Counted,
 }
 
 impl TableWriter {
@@ -27,7 +30,15 @@ impl TableWriter {
             table,
             metrics,
             workers,
+            before: Counted::default(),
         }
+    }
+
+    /// Functions that are in the first listing go on with these counts.
+    #[must_use]
+    pub fn resuming(mut self, before: Counted) -> Self {
+        self.before = before;
+        self
     }
 
     /// Publishes a listing as one snapshot. Returns the endpoints that nobody has spoken to yet.
@@ -45,13 +56,18 @@ impl TableWriter {
                 Some(known) if known.deployment == deployment && !known.is_to_be_tidied() => {
                     known.clone()
                 }
-                _ => Arc::new(self.function(deployment, known, &mut fresh)),
+                _ => {
+                    let created_at = deployment.spec.created_at.as_deref();
+                    let before = self.before.take(name.as_str(), created_at);
+                    Arc::new(self.function(deployment, known, before, &mut fresh))
+                }
             };
             if let Some(short) = &function.deployment.short_name {
                 short_names.push((short.clone(), function.clone()));
             }
             by_name.insert(name, function);
         }
+        self.before = Counted::default();
         let routes = Routes::of(by_name.values());
         routes.tell_what_changed(&old.routes);
         self.metrics.route_clashes(routes.clashes());
@@ -76,6 +92,7 @@ impl TableWriter {
         &self,
         deployment: Deployment,
         known: Option<&Arc<Function>>,
+        before: u64,
         fresh: &mut Vec<Arc<Endpoint>>,
     ) -> Function {
         let metrics = self.metrics.function(deployment.name.as_str());
@@ -101,6 +118,13 @@ impl TableWriter {
             .limits
             .max_in_flight
             .map(|most| turnstile(known, most));
+        // One that was made again is another one.
+        let same =
+            known.filter(|known| known.deployment.spec.created_at == deployment.spec.created_at);
+        let tally = same.map_or_else(
+            || Arc::new(Tally::new(before, metrics.calls())),
+            |same| same.tally.clone(),
+        );
         let leaving = known.into_iter().flat_map(|known| known.all_endpoints());
         let leaving = leaving.filter(|old| !endpoints.iter().any(|one| Arc::ptr_eq(one, old)));
         Function {
@@ -108,6 +132,7 @@ impl TableWriter {
             endpoints,
             turnstile,
             metrics,
+            tally,
             budget: known.map(|known| known.budget.clone()).unwrap_or_default(),
             deployment,
         }

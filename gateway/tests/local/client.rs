@@ -161,3 +161,60 @@ fn a_login_stands_in_the_address() {
     let address = format!("http://admin:s3cret@{}", gateway.address);
     assert!(told(gateway.address, &["ls", "--gateway", &address], "").contains("cat"));
 }
+
+#[test]
+fn keys_are_made_listed_and_revoked_with_skep() {
+    let state = Folder::new();
+    let gateway = super::keys::locked("  cat:\n    fprocess: cat", &state);
+    let address = format!("http://admin:s3cret@{}", gateway.address);
+    let keys = |args: &[&str]| {
+        let args = [&["keys"], args, &["--gateway", &address]].concat();
+        ask(gateway.address, &args, "")
+    };
+    let made = keys(&[
+        "create",
+        "shop's till",
+        "--scope",
+        "invoke",
+        "--function",
+        "cat",
+        "--expires",
+        "720h",
+    ]);
+    let (text, said) = (
+        String::from_utf8(made.stdout).unwrap(),
+        String::from_utf8(made.stderr).unwrap(),
+    );
+    assert!(text.starts_with("skep_") && text.trim().len() == 82 && text.lines().count() == 1);
+    let id = &text[5..17];
+    assert!(said.contains(id) && said.contains("only time"), "{said}");
+    let list = String::from_utf8(keys(&["ls"]).stdout).unwrap();
+    let mut lines = list.lines();
+    assert!(
+        lines
+            .next()
+            .unwrap()
+            .starts_with("ID            NAME         SCOPES  FUNCTIONS  MADE BY"),
+        "{list}"
+    );
+    let line = lines.next().unwrap();
+    assert!(
+        line.starts_with(&format!(
+            "{id}  shop's till  invoke  cat        admin    20"
+        )),
+        "{line}"
+    );
+    assert!(line.ends_with("never") && !list.contains(text.trim()));
+    let json: serde_json::Value = serde_json::from_slice(&keys(&["ls", "--json"]).stdout).unwrap();
+    assert_eq!(json[0]["functions"], serde_json::json!(["cat"]));
+    let json: serde_json::Value =
+        serde_json::from_slice(&keys(&["create", "--scope", "read,invoke", "--json"]).stdout)
+            .unwrap();
+    assert!(json["key"].as_str().unwrap().starts_with("skep_") && json["kept"] == true);
+    let removed = keys(&["rm", id]);
+    assert_eq!(removed.stdout, format!("key {id} is revoked\n").as_bytes());
+    let again = keys(&["rm", id]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("404"));
+    let wrong = keys(&["create", "--scope", "root"]);
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("scopes[0]"));
+}

@@ -205,6 +205,8 @@ fn the_engine_can_be_reached_over_tcp_as_behind_a_socket_proxy() {
         "0",
         "--metrics-port",
         "off",
+        "--data-dir",
+        "off",
         "--network",
         &world.network,
         "--docker-host",

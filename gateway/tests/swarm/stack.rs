@@ -61,12 +61,14 @@ fn the_stack_comes_up_answers_is_watched_and_goes() {
         );
     });
     let (down, told) = run("down");
-    // The volume outlives the stack on purpose; this one is the test's own.
-    within(Duration::from_secs(30), "the volume can be removed", || {
-        let removed = try_docker(&["volume", "rm", &format!("{stack}_prometheus")]);
-        removed.status.success()
-            || String::from_utf8_lossy(&removed.stderr).contains("no such volume")
-    });
+    // The volumes outlive the stack on purpose; these are the test's own.
+    for volume in ["prometheus", "gateway"] {
+        within(Duration::from_secs(30), "the volume can be removed", || {
+            let removed = try_docker(&["volume", "rm", &format!("{stack}_{volume}")]);
+            removed.status.success()
+                || String::from_utf8_lossy(&removed.stderr).contains("no such volume")
+        });
+    }
     seen.unwrap_or_else(|cause| std::panic::resume_unwind(cause));
     assert!(down, "{told}");
 }
