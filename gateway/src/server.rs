@@ -218,16 +218,10 @@ where
                 let (http, make, protocol) = (http.clone(), make.clone(), protocol.clone());
                 let (each, mut stream, mut guest) = (limits.each, stream, guest);
                 drop(tokio::spawn(async move {
-                    let read = protocol.read(&mut stream, shown, each.read_timeout);
-                    let caller = tokio::select! {
-                        biased;
-                        caller = read => caller,
-                        () = guest.reached(Phase::Finishing) => None,
-                    };
-                    if let Some(caller) = caller {
+                    let told = protocol.caller(&mut stream, shown, each.read_timeout, &mut guest);
+                    if let Some(caller) = told.await {
                         let service = make(caller);
-                        let served = connection(&http, stream, service, each, guest, counted);
-                        served.await;
+                        connection(&http, stream, service, each, guest, counted).await;
                     }
                 }));
             }
