@@ -12,6 +12,13 @@ each_sample = for sample in markdown shout; do \
 # Copies only what differs, so that make, cargo and Docker see unchanged files as unchanged.
 COPY = install -C -D
 
+# What lets libFuzzer see which code a case reaches, in flags that the stable compiler knows. No sanitizer: nothing is unsafe.
+FUZZ_FLAGS = --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 -Cllvm-args=-sanitizer-coverage-level=4 \
+  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+FUZZ = $(TARGET_DIR)/fuzz
+# How long each target is fuzzed.
+FUZZ_SECONDS ?= 600
+
 # Bytes that the watchdog may have (docs/decisions/).
 WATCHDOG_LIMIT = 2000000
 
@@ -22,7 +29,7 @@ FILE ?= sample-functions/stack.yml
 .DEFAULT_GOAL := help
 # Cargo uses all processors already.
 .NOTPARALLEL:
-.PHONY: help run check api-check test test-setup prepare lint build skep fwatchdog fwatchdog-musl samples samples-local images up down bench soak size clean
+.PHONY: help run check api-check test test-setup prepare lint build skep fwatchdog fwatchdog-musl samples samples-local images up down bench soak fuzz size clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^## /{print ""; sub(/^## /, ""); print} /^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' Makefile
@@ -45,6 +52,7 @@ lint: ## formatting, clippy, documentation, shell scripts, forbidden words
 	$(call each_sample,cargo fmt --check --manifest-path sample-functions/$$sample/Cargo.toml)
 	$(call each_sample,cargo clippy --locked $$crate --all-targets -- -D warnings)
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	.ci/lint-files
 
 api-check: ## asks a gateway everything that docs/openapi.json allows, at length (schemathesis, from PyPI, into target/)
@@ -84,7 +92,17 @@ soak: fwatchdog ## the long tests; docs/reliability.md has their last results
 	@.ci/api-check install
 	cargo test --locked -p fwatchdog --test soak --test container --test survivors -- --ignored --nocapture
 	PROPERTY_CASES=1000000 cargo test --locked --release -p fwatchdog --lib properties
+	PROPERTY_CASES=1000000 cargo test --locked -p skep --test properties
 	cargo test --locked -p skep --test local --test swarm --test nodes -- --ignored --nocapture --test-threads 1
+	$(MAKE) fuzz
+
+fuzz: ## cases that break gateway/tests/properties, looked for by coverage (FUZZ_SECONDS=... for each target; needs a C++ compiler)
+	RUSTFLAGS="$$RUSTFLAGS $(FUZZ_FLAGS)" cargo build --locked --release --manifest-path fuzz/Cargo.toml --target $(TARGET) --target-dir $(FUZZ)
+	for target in router headers proxy_protocol; do \
+	  mkdir -p $(FUZZ)/corpus/$$target; \
+	  $(FUZZ)/$(TARGET)/release/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=4400 -print_final_stats=1 \
+	    -artifact_prefix=$(FUZZ)/$$target- $(FUZZ)/corpus/$$target || exit 1; \
+	done
 
 # Parts of the above. Cargo decides what is up to date, so they always ask it.
 

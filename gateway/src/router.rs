@@ -151,10 +151,10 @@ fn function<'a>(name: &'a str, rest: &'a str, namespace: &str) -> Route<'a> {
 /// `<name>.<namespace>` is `<name>` when the namespace is the default one: clients always write it (wire contract §7.2).
 #[must_use]
 pub fn without_namespace<'a>(name: &'a str, namespace: &str) -> &'a str {
-    match name.rsplit_once('.') {
-        Some((short, suffix)) if suffix == namespace => short,
-        _ => name,
-    }
+    let short = name.strip_suffix(namespace);
+    short
+        .and_then(|short| short.strip_suffix('.'))
+        .unwrap_or(name)
 }
 
 fn is_read(method: &Method) -> bool {
@@ -187,6 +187,18 @@ mod tests {
             get("/function/cat.other"),
             call("cat.other", ""),
             "another namespace is another name"
+        );
+    }
+
+    #[test]
+    fn a_namespace_may_have_dots_itself() {
+        let get = |path| route(&Method::GET, path, None, "my.ns");
+        assert_eq!(get("/function/cat.my.ns/x"), call("cat", "/x"));
+        assert_eq!(get("/function/cat.ns"), call("cat.ns", ""));
+        assert_eq!(
+            get("/function/..my.ns"),
+            Route::Refused(Refusal::BadName),
+            "the name would be a dot"
         );
     }
 

@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use super::proxy_protocol::ProxyProtocol;
 use super::tls::Shaking;
 use super::{Caller, ConnectionLimits, Counted, connection};
-use crate::drain::{Guest, Phase};
+use crate::drain::Guest;
 use crate::reply::Body;
 
 /// A connection on which nothing has been said yet.
@@ -48,13 +48,8 @@ impl Opening {
         } = self;
         let mut caller = shown;
         if let Some(protocol) = proxy_protocol {
-            let told = protocol.read(&mut stream, shown, limits.read_timeout);
-            let told = tokio::select! {
-                biased;
-                told = told => told,
-                () = guest.reached(Phase::Finishing) => None,
-            };
-            let Some(told) = told else { return };
+            let told = protocol.caller(&mut stream, shown, limits.read_timeout, &mut guest);
+            let Some(told) = told.await else { return };
             caller = told;
         }
         let service = make(caller);

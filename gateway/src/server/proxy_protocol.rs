@@ -12,6 +12,7 @@ use tokio::time::timeout;
 pub use self::header::Wrong;
 use self::header::{Progress, Source, parse};
 use super::Caller;
+use crate::drain::{Guest, Phase};
 use crate::proxies::Proxies;
 
 /// What it takes to let connections begin with a PROXY header.
@@ -24,17 +25,21 @@ pub struct ProxyProtocol {
 
 impl ProxyProtocol {
     /// Reads the header that a connection begins with, and nothing after it: who calls, in place of what the connection
-    /// shows. `None`: it is to be closed; that was told.
-    pub(super) async fn read(
+    /// shows. `None`: it is to be closed, because of the header, which was told, or because the server ends.
+    pub(super) async fn caller(
         &self,
         stream: &mut (impl AsyncRead + Unpin),
         shown: Caller,
         limit: Duration,
+        guest: &mut Guest,
     ) -> Option<Caller> {
         let is_trusted = self.trusted.is_empty() || self.trusted.trust(shown.peer.ip());
         let source = if is_trusted {
-            let late = |_| Err(Wrong::Incomplete);
-            timeout(limit, read(stream)).await.unwrap_or_else(late)
+            tokio::select! {
+                biased;
+                read = timeout(limit, read(stream)) => read.unwrap_or(Err(Wrong::Incomplete)),
+                () = guest.reached(Phase::Finishing) => return None,
+            }
         } else {
             Err(Wrong::Untrusted)
         };
