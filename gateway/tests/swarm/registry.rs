@@ -103,7 +103,9 @@ impl Drop for Registry {
         let _ = self.process.wait();
         let filter = format!("reference={}", self.repository);
         let tags = "{{.Repository}}:{{.Tag}} {{.Repository}}@{{.Digest}}";
-        let listed = docker(&["images", "--digests", "--filter", &filter, "--format", tags]);
+        // Without an engine there are none.
+        let listed = try_docker(&["images", "--digests", "--filter", &filter, "--format", tags]);
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
         for name in listed
             .split_whitespace()
             .filter(|name| !name.contains("<none>"))
