@@ -55,6 +55,14 @@ impl Swarm {
     }
 }
 
+/// A login that is none, for a service whose image moves to another registry: the engine would keep the one that it has, and the nodes
+/// would show it there.
+pub(super) fn forgotten(spec: &Value, image: &str) -> Option<HeaderValue> {
+    let had = spec["TaskTemplate"]["ContainerSpec"]["Image"].as_str()?;
+    // `{}`, as the engine wants it.
+    (registry_of(had) != registry_of(image)).then(|| HeaderValue::from_static("e30="))
+}
+
 fn header(login: &RegistryLogin, image: &str) -> Result<HeaderValue, Failed> {
     let RegistryLogin { user, password } = login;
     let login =
@@ -76,6 +84,14 @@ fn registry_of(image: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_login_stays_at_its_registry() {
+        let spec = json!({ "TaskTemplate": { "ContainerSpec": { "Image": "a.example/cat:1" } } });
+        assert_eq!(forgotten(&spec, "a.example/dog:2"), None);
+        assert!(forgotten(&spec, "b.example/cat:1").is_some());
+        assert!(forgotten(&spec, "cat").is_some());
+    }
 
     #[test]
     fn an_image_names_its_registry() {
