@@ -11,6 +11,9 @@ use super::Swarm;
 use super::engine::EngineError;
 use crate::discovery::operate::{Failed, Notes, RegistryLogin, Trouble, Wanted};
 
+/// Docker's own registry, as logins name it.
+const HUB: &str = "https://index.docker.io/v1/";
+
 impl Swarm {
     /// The header by which the engine, and the nodes, log in at the image's registry; and what could not be found out about it. A
     /// registry that this engine does not reach may be reached by the nodes, or their images are there already.
@@ -76,8 +79,9 @@ fn header(login: &RegistryLogin, image: &str) -> Result<HeaderValue, Failed> {
 /// The registry that an image comes from: its first part, if that can be a host; else Docker Hub.
 fn registry_of(image: &str) -> &str {
     match image.split_once('/') {
+        Some(("docker.io" | "index.docker.io", _)) => HUB,
         Some((host, _)) if host == "localhost" || host.contains(['.', ':']) => host,
-        _ => "https://index.docker.io/v1/",
+        _ => HUB,
     }
 }
 
@@ -96,8 +100,9 @@ mod tests {
     #[test]
     fn an_image_names_its_registry() {
         for (image, registry) in [
-            ("cat", "https://index.docker.io/v1/"),
-            ("skep/cat:1", "https://index.docker.io/v1/"),
+            ("cat", HUB),
+            ("skep/cat:1", HUB),
+            ("docker.io/skep/cat", HUB),
             ("ghcr.io/a/cat@sha256:1", "ghcr.io"),
             ("localhost/cat", "localhost"),
             ("registry:5000/cat", "registry:5000"),
