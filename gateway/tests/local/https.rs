@@ -209,6 +209,16 @@ fn what_is_wrong_with_a_certificate_is_told_with_what_to_do() {
         ));
         assert!(told.contains(&file) && told.contains(says), "{told}");
     }
+    // As in an image without any file but the program.
+    let bare = ask(
+        &["ls", "--gateway", "https://localhost"],
+        &[("SSL_CERT_FILE", "/nosuch.pem")],
+    );
+    let told = complaint(&bare);
+    assert!(
+        told.contains("trusts no certificates") && told.contains("--ca FILE"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -51,17 +51,18 @@ const CHECKS: &str = "status_code_conformance,content_type_conformance,response_
 
 #[test]
 fn a_property_based_tester_finds_every_answer_as_described() {
-    tested(20);
+    // The same ones each time: what is new is for those who look for it.
+    tested(&["--max-examples", "20", "--seed", "1"]);
 }
 
 #[test]
 #[ignore = "minutes: make soak, make api-check"]
 fn a_property_based_tester_finds_every_answer_as_described_at_length() {
-    tested(1000);
+    tested(&["--max-examples", "300"]);
 }
 
-/// Has schemathesis ask a gateway, with so many examples for each operation.
-fn tested(examples: u32) {
+/// Has schemathesis ask a gateway, so often for each operation.
+fn tested(examples: &[&str]) {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/schemathesis");
     let tester = format!("{folder}/bin/schemathesis");
     if !std::path::Path::new(&tester).exists() {
@@ -87,7 +88,7 @@ fn tested(examples: u32) {
         // Logs that are followed do not end.
         .args(["--exclude-path", "/system/logs"])
         .args(["--phases", "examples,coverage,fuzzing", "--no-color"])
-        .args(["--max-examples", &examples.to_string()])
+        .args(examples)
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&output.stdout);

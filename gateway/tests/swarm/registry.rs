@@ -1,6 +1,9 @@
 //! Functions whose images are in a registry that asks for a login: Debian's, which the test starts.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -103,7 +106,9 @@ impl Drop for Registry {
         let _ = self.process.wait();
         let filter = format!("reference={}", self.repository);
         let tags = "{{.Repository}}:{{.Tag}} {{.Repository}}@{{.Digest}}";
-        let listed = docker(&["images", "--digests", "--filter", &filter, "--format", tags]);
+        // Without an engine there are none.
+        let listed = try_docker(&["images", "--digests", "--filter", &filter, "--format", tags]);
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
         for name in listed
             .split_whitespace()
             .filter(|name| !name.contains("<none>"))
@@ -238,5 +243,53 @@ fn a_login_that_the_registry_refuses_is_a_400_and_nothing_is_half_done() {
         answer.text().contains("nobody knows whether"),
         "{}",
         answer.text()
+    );
+}
+
+#[test]
+fn a_login_is_not_shown_to_another_registry_when_the_image_moves_there() {
+    let Some(registry) = Registry::start(ROBIN) else {
+        return;
+    };
+    let Some(world) = World::new() else { return };
+    let [image, _] = registry.image("1", ROBIN);
+    let name = world.create(&image, json!({ "registryAuth": login(ROBIN) }));
+    world.answers(&name);
+    // A registry that asks for a login and lets nobody in.
+    let asked = Arc::new(Mutex::new(Vec::<String>::new()));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = format!("{}/cat:1", listener.local_addr().unwrap());
+    let heads = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            // TLS is tried first.
+            let mut first = [0];
+            if stream.peek(&mut first).is_err() || first == [0x16] {
+                continue;
+            }
+            let mut stream = BufReader::new(stream);
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).unwrap_or(0) > 0 {}
+            heads.lock().unwrap().push(head.to_lowercase());
+            let refusal = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"other\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let _ = stream.get_mut().write_all(refusal.as_bytes());
+        }
+    });
+    let answer = world.send(
+        "PUT",
+        "/system/functions",
+        &deployment(&name, &other, json!({})),
+    );
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    within(Duration::from_secs(90), "the update has failed", || {
+        let state = "{{.UpdateStatus.State}}";
+        docker(&["service", "inspect", "--format", state, &name]).contains("rollback")
+    });
+    let asked = asked.lock().unwrap();
+    assert!(asked.iter().any(|head| head.contains("/v2/")), "{asked:?}");
+    assert!(
+        asked.iter().all(|head| !head.contains("authorization:")),
+        "{asked:?}"
     );
 }

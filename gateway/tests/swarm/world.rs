@@ -336,7 +336,9 @@ impl Secret {
     /// The names of what Docker has of it.
     pub(crate) fn stored(&self) -> Vec<String> {
         let label = format!("label=skep.secret={}", self.0);
-        let listed = docker(&["secret", "ls", "--filter", &label, "--format", "{{.Name}}"]);
+        // Without an engine there are none.
+        let listed = try_docker(&["secret", "ls", "--filter", &label, "--format", "{{.Name}}"]);
+        let listed = String::from_utf8(listed.stdout).unwrap();
         listed.lines().map(str::to_owned).collect()
     }
 }

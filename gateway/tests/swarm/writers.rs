@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::door::Door;
 use crate::support::client::get;
-use crate::world::{World, deployment, docker, own_name, try_docker};
+use crate::world::{Secret, World, deployment, docker, own_name, try_docker};
 
 #[test]
 fn two_writers_at_once_both_get_through() {
@@ -81,7 +81,7 @@ fn fifty_functions_at_once_all_answer() {
 
 #[test]
 fn without_docker_a_change_is_a_503_with_a_reason_and_nothing_is_half_done() {
-    let door = Door::new();
+    let (door, secret) = (Door::new(), Secret::named());
     let mount = format!("{}:/engine", door.folder.0.display());
     let Some(world) = World::with(
         &["-v", &mount, "-e", "DOCKER_HOST=unix:///engine/docker.sock"],
@@ -113,6 +113,16 @@ fn without_docker_a_change_is_a_503_with_a_reason_and_nothing_is_half_done() {
             "/system/functions".to_owned(),
             json!({ "functionName": name }),
         ),
+        (
+            "DELETE",
+            format!("/system/function/{name}/replicas"),
+            json!({}),
+        ),
+        (
+            "POST",
+            "/system/secrets".to_owned(),
+            json!({ "name": secret.0, "value": "x" }),
+        ),
     ] {
         let refused = world.send(method, &path, &body);
         assert_eq!(refused.status, 503, "{method} {path}: {}", refused.text());
@@ -137,4 +147,5 @@ fn without_docker_a_change_is_a_503_with_a_reason_and_nothing_is_half_done() {
     ]);
     assert_eq!(image, "skep/catservice 1");
     assert!(!try_docker(&["service", "inspect", &other]).status.success());
+    assert_eq!(secret.stored(), [""; 0]);
 }

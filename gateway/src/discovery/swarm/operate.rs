@@ -13,6 +13,7 @@ use super::amounts::Bound;
 use super::engine::EngineError;
 use super::hardening;
 use super::model::{Network, Service, Task};
+use super::registry;
 use super::spec::{self, Ground};
 use super::translate;
 use crate::discovery::operate::{
@@ -50,12 +51,13 @@ impl Operator for Arc<Swarm> {
         Box::pin(async move {
             let (network, _) = self.attached().await?;
             // One that is not there is told before a login that is wrong: clients make it then.
-            self.current(&wanted.name).await?;
+            let current = self.current(&wanted.name).await?;
             let ground = self.ground(&network, &wanted).await?;
-            let (registry, mut notes) = self.log_in(&wanted).await?;
+            let (login, mut notes) = self.log_in(&wanted).await?;
+            let login = login.or_else(|| registry::forgotten(&current.spec, &wanted.spec.image));
             let change = |spec| Ok(spec::update(spec, &wanted, &ground));
             notes.extend(raised(&wanted));
-            notes.extend(self.change(&wanted.name, registry, change).await?);
+            notes.extend(self.change(&wanted.name, login, change).await?);
             Ok(notes)
         })
     }

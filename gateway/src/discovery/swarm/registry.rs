@@ -11,6 +11,9 @@ use super::Swarm;
 use super::engine::EngineError;
 use crate::discovery::operate::{Failed, Notes, RegistryLogin, Trouble, Wanted};
 
+/// Docker's own registry, as logins name it.
+const HUB: &str = "https://index.docker.io/v1/";
+
 impl Swarm {
     /// The header by which the engine, and the nodes, log in at the image's registry; and what could not be found out about it. A
     /// registry that this engine does not reach may be reached by the nodes, or their images are there already.
@@ -55,6 +58,14 @@ impl Swarm {
     }
 }
 
+/// A login that is none, for a service whose image moves to another registry: the engine would keep the one that it has, and the nodes
+/// would show it there.
+pub(super) fn forgotten(spec: &Value, image: &str) -> Option<HeaderValue> {
+    let had = spec["TaskTemplate"]["ContainerSpec"]["Image"].as_str()?;
+    // `{}`, as the engine wants it.
+    (registry_of(had) != registry_of(image)).then(|| HeaderValue::from_static("e30="))
+}
+
 fn header(login: &RegistryLogin, image: &str) -> Result<HeaderValue, Failed> {
     let RegistryLogin { user, password } = login;
     let login =
@@ -68,8 +79,9 @@ fn header(login: &RegistryLogin, image: &str) -> Result<HeaderValue, Failed> {
 /// The registry that an image comes from: its first part, if that can be a host; else Docker Hub.
 fn registry_of(image: &str) -> &str {
     match image.split_once('/') {
+        Some(("docker.io" | "index.docker.io", _)) => HUB,
         Some((host, _)) if host == "localhost" || host.contains(['.', ':']) => host,
-        _ => "https://index.docker.io/v1/",
+        _ => HUB,
     }
 }
 
@@ -78,10 +90,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_login_stays_at_its_registry() {
+        let spec = json!({ "TaskTemplate": { "ContainerSpec": { "Image": "a.example/cat:1" } } });
+        assert_eq!(forgotten(&spec, "a.example/dog:2"), None);
+        assert!(forgotten(&spec, "b.example/cat:1").is_some());
+        assert!(forgotten(&spec, "cat").is_some());
+    }
+
+    #[test]
     fn an_image_names_its_registry() {
         for (image, registry) in [
-            ("cat", "https://index.docker.io/v1/"),
-            ("skep/cat:1", "https://index.docker.io/v1/"),
+            ("cat", HUB),
+            ("skep/cat:1", HUB),
+            ("docker.io/skep/cat", HUB),
             ("ghcr.io/a/cat@sha256:1", "ghcr.io"),
             ("localhost/cat", "localhost"),
             ("registry:5000/cat", "registry:5000"),
