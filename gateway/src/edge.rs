@@ -64,7 +64,9 @@ impl Edge {
             .service(service_fn(move |request| {
                 let (edge, peer) = (self.clone(), peer.clone());
                 async move {
-                    let mut response = edge.dispatch(request, &peer).await;
+                    // Boxed, because hyper keeps room for this future as long as a connection lives: a third of what one
+                    // that lies idle would take.
+                    let mut response = Box::pin(edge.dispatch(request, &peer)).await;
                     if edge.pages.draining.load(Ordering::Relaxed) {
                         close_after(&mut response);
                     }
