@@ -74,7 +74,9 @@ impl Edge {
             .service(service_fn(move |request| {
                 let (edge, origin) = (self.clone(), origin.clone());
                 async move {
-                    let mut response = edge.dispatch(request, &origin).await;
+                    // Boxed, because hyper keeps room for this future as long as a connection lives: a third of what one
+                    // that lies idle would take.
+                    let mut response = Box::pin(edge.dispatch(request, &origin)).await;
                     if edge.pages.draining.load(Ordering::Relaxed) {
                         close_after(&mut response);
                     }
