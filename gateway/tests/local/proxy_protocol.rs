@@ -54,8 +54,9 @@ fn metrics(gateway: &Gateway) -> SocketAddr {
     let mut address = None;
     eventually("a metrics port", || {
         let log = gateway.log();
-        let after = log.split("metrics on http://").nth(1);
-        address = after.and_then(|after| after.split_once('/')?.0.parse().ok());
+        let line = log.lines().find(|line| line.contains(" for metrics"));
+        let after = line.and_then(|line| line.split("http://").nth(1));
+        address = after.and_then(|after| after.split_once(' ')?.0.parse().ok());
         address.is_some()
     });
     address.unwrap()
