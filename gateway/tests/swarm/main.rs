@@ -15,6 +15,7 @@ mod discovery;
 mod documents;
 mod door;
 mod functions;
+mod keys;
 mod logs;
 mod outage;
 mod secrets;
