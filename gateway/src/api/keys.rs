@@ -22,6 +22,8 @@ use crate::router::without_namespace;
 const MAX_NAME: usize = 64;
 /// The most functions that a key can be for.
 const MAX_FUNCTIONS: usize = 100;
+/// The longest time until a key ends, in hours: some hundred years, still a date that everybody can write.
+const MAX_HOURS: u64 = 1_000_000;
 
 impl Manager {
     pub(super) fn list_keys(&self) -> Result<Response<Body>, Failed> {
@@ -114,6 +116,9 @@ impl Manager {
         let expires_in = fields.text("expiresIn").and_then(|text| {
             match duration::parse(&text).map(|time| time.as_secs()) {
                 Ok(0) => fields.mistake("expiresIn", "must be a second at least"),
+                Ok(seconds) if seconds > MAX_HOURS * 3600 => {
+                    fields.mistake("expiresIn", format!("must be {MAX_HOURS}h at most"));
+                }
                 Ok(seconds) => return Some(seconds),
                 Err(why) => fields.mistake("expiresIn", why),
             }

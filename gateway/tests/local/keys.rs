@@ -255,7 +255,7 @@ fn whoever_is_not_let_in_is_told_how_to_be() {
 fn a_key_ends_when_it_was_said() {
     let state = Folder::new();
     let gateway = locked(CAT, &state);
-    let (_, key) = make(&gateway, &json!({ "scopes": ["read"], "expiresIn": "2s" }));
+    let (_, key) = make(&gateway, &json!({ "scopes": ["read"], "expiresIn": "4s" }));
     assert_eq!(status(&gateway, &key), 200);
     eventually("it has expired", || status(&gateway, &key) == 401);
     let answer = send(&gateway, "GET", "/system/info", &key, &Value::Null);
@@ -291,6 +291,10 @@ fn a_wish_that_makes_no_sense_is_refused_field_by_field() {
         (
             json!({ "scopes": ["read"], "expiresIn": "0" }),
             "expiresIn: must",
+        ),
+        (
+            json!({ "scopes": ["read"], "expiresIn": "1000001h" }),
+            "expiresIn: must be 1000000h",
         ),
         (
             json!({ "scopes": ["read"], "name": "a) peer=b" }),

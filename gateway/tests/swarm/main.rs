@@ -18,6 +18,7 @@ mod door;
 mod functions;
 mod input;
 mod journey;
+mod keys;
 mod logs;
 mod outage;
 mod paused;

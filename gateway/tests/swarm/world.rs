@@ -190,6 +190,12 @@ impl World {
         self.gateway = self.published();
     }
 
+    /// Another gateway, in a container of its own, in the place of the one that was stopped.
+    pub(crate) fn with_another_gateway(self, options: &[&str], flags: &[&str]) -> Self {
+        docker(&["rm", &self.container]);
+        self.start_gateway(options, flags)
+    }
+
     /// Creates a service on the network from an image, with more options of `docker service create`; does not wait.
     pub(crate) fn service(&self, image: &str, options: &[&str]) -> String {
         let network = self.network.clone();
