@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::authority::Authority;
+use crate::support::authority::{Authority, finish};
 use crate::support::client::{self, get, raw, try_get};
 use crate::support::gateway::{Folder, Gateway};
 use crate::support::steady::{Load, Steady};
@@ -308,5 +308,30 @@ fn calls_and_websockets_are_finished_at_the_end() {
         goodbye[0] == 0x88 && goodbye[2..4] == 1001_u16.to_be_bytes(),
         "{goodbye:?}"
     );
+    assert_eq!(gateway.ended(), Some(0));
+}
+
+#[test]
+fn whoever_shakes_hands_while_the_gateway_ends_is_answered() {
+    let world = World::new();
+    let mut gateway = world.gateway(CAT, &[]);
+    let mut idle = TcpStream::connect(gateway.address).unwrap();
+    let ask = b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n";
+    idle.write_all(ask).unwrap();
+    assert!(head(&mut idle).starts_with("HTTP/1.1 200 "));
+    let begun = world.authority.begin(gateway.secure_address());
+    gateway.signal("TERM");
+    // It is closed when idle ones are.
+    idle.read_to_end(&mut Vec::new()).unwrap();
+    let mut late = finish(begun);
+    late.write_all(b"POST /function/cat HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\nhi")
+        .unwrap();
+    let mut answer = String::new();
+    late.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("hi"),
+        "{answer}"
+    );
+    assert!(answer.contains("connection: close"), "{answer}");
     assert_eq!(gateway.ended(), Some(0));
 }
