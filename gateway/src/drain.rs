@@ -48,6 +48,12 @@ impl Drain {
 pub struct Guest(watch::Receiver<Phase>);
 
 impl Guest {
+    /// Whether this phase has begun.
+    #[must_use]
+    pub fn has_reached(&self, phase: Phase) -> bool {
+        *self.0.borrow() >= phase
+    }
+
     /// Waits until this phase has begun.
     pub async fn reached(&mut self, phase: Phase) {
         // Nobody is left who could begin a phase: then it is over.

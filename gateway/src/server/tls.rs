@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::{ConnectionLimits, Counted, h2, note};
-use crate::drain::{Guest, Phase};
+use crate::drain::{Drain, Guest, Phase};
 use crate::reply::Body;
 
 /// What both sides may speak behind the handshake, the one we prefer first (RFC 7301).
@@ -26,6 +26,9 @@ const H2: &[u8] = b"h2";
 const HANDSHAKE: u8 = 0x16;
 /// How long somebody who is turned away may take to read why.
 const GOODBYE: Duration = Duration::from_secs(1);
+
+/// How long the first request may take to come after a handshake that ended while the gateway does.
+const FIRST_REQUEST: Duration = Duration::from_secs(2);
 
 /// A connection on which no hands have been shaken yet.
 pub(super) struct Shaking {
@@ -50,13 +53,11 @@ impl Shaking {
             limits,
         } = self;
         // Boxed, as what follows: each is over before the next begins, and only one of them has to be held.
-        let shaken = Box::pin(timeout(limits.read_timeout, accept(&tls, stream)));
-        let shaken = tokio::select! {
-            biased;
-            shaken = shaken => shaken.unwrap_or_else(|late| Err(late.into())),
-            () = guest.reached(Phase::Finishing) => return,
-        };
-        match shaken {
+        let shaken = Box::pin(timeout(
+            limits.read_timeout,
+            accept(&tls, stream, &mut guest),
+        ));
+        match shaken.await.unwrap_or_else(|late| Err(late.into())) {
             Ok(stream) if agreed_on_h2(&stream) => {
                 let io = TokioIo::new(stream);
                 note(Box::pin(h2::serve(io, Bytes::new(), service, limits, guest)).await);
@@ -64,22 +65,49 @@ impl Shaking {
             }
             Ok(stream) => {
                 let io = TokioIo::new(stream);
-                Box::pin(super::connection(
-                    &http, io, service, limits, guest, counted,
-                ))
-                .await;
+                if !guest.has_reached(Phase::Leaving) {
+                    let served = super::connection(&http, io, service, limits, guest, counted);
+                    return Box::pin(served).await;
+                }
+                let own = Drain::default();
+                let served = super::connection(&http, io, service, limits, own.guest(), counted);
+                tokio::select! {
+                    () = Box::pin(served) => {}
+                    () = end_late(&own, guest) => {}
+                }
             }
             Err(error) => tracing::debug!("handshake: {error}"),
         }
     }
 }
 
-/// Shakes hands with whoever begins with it.
-async fn accept(tls: &TlsAcceptor, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+/// Whoever has shaken hands with a gateway that ends is about to ask, and has this much time for it.
+async fn end_late(own: &Drain, mut guest: Guest) {
+    let _ = timeout(FIRST_REQUEST, guest.reached(Phase::Over)).await;
+    own.enter(Phase::Finishing);
+    guest.reached(Phase::Over).await;
+    own.enter(Phase::Over);
+    std::future::pending().await
+}
+
+/// Shakes hands with whoever begins with it. Who says nothing is idle, and goes when those do.
+async fn accept(
+    tls: &TlsAcceptor,
+    stream: TcpStream,
+    guest: &mut Guest,
+) -> io::Result<TlsStream<TcpStream>> {
     let mut first = [0];
-    match (stream.peek(&mut first).await?, first) {
+    let read = tokio::select! {
+        biased;
+        read = stream.peek(&mut first) => read?,
+        () = guest.reached(Phase::Finishing) => 0,
+    };
+    match (read, first) {
         (0, _) => Err(io::ErrorKind::UnexpectedEof.into()),
-        (_, [HANDSHAKE]) => tls.accept(stream).await,
+        (_, [HANDSHAKE]) => tokio::select! {
+            shaken = tls.accept(stream) => shaken,
+            () = guest.reached(Phase::Over) => Err(io::ErrorKind::TimedOut.into()),
+        },
         (_, [byte]) => {
             if byte.is_ascii_uppercase() {
                 // A method: perhaps somebody who wrote http where https was meant.

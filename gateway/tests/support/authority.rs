@@ -74,12 +74,16 @@ impl Authority {
 
     /// A connection on which hands were shaken.
     pub fn connect(&self, to: SocketAddr) -> Stream {
+        finish(self.begin(to))
+    }
+
+    /// A connection on which our hand is held out, and the other side's has come.
+    pub fn begin(&self, to: SocketAddr) -> Stream {
         let mut tcp = TcpStream::connect(to).unwrap();
         tcp.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let mut tls = ClientConnection::new(self.client(), to.ip().into()).unwrap();
-        while tls.is_handshaking() {
-            tls.complete_io(&mut tcp).unwrap();
-        }
+        tls.write_tls(&mut tcp).unwrap();
+        tcp.peek(&mut [0]).unwrap();
         Stream::new(tls, tcp)
     }
 
@@ -88,6 +92,14 @@ impl Authority {
         let stream = self.connect(at);
         stream.conn.peer_certificates().unwrap()[0].to_vec()
     }
+}
+
+/// Shakes hands to the end.
+pub fn finish(mut stream: Stream) -> Stream {
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock).unwrap();
+    }
+    stream
 }
 
 /// Where the two have one name, a client takes the one for signed by itself.
