@@ -96,8 +96,10 @@ soak: fwatchdog ## the long tests; docs/reliability.md has their last results
 	cargo test --locked -p skep --test local --test swarm --test nodes -- --ignored --nocapture --test-threads 1
 	$(MAKE) fuzz
 
+# With the workspace's versions of everything, to which cargo adds libFuzzer's.
 fuzz: ## cases that break gateway/tests/properties, looked for by coverage (FUZZ_SECONDS=... for each target; needs a C++ compiler)
-	RUSTFLAGS="$$RUSTFLAGS $(FUZZ_FLAGS)" cargo build --locked --release --manifest-path fuzz/Cargo.toml --target $(TARGET) --target-dir $(FUZZ)
+	cp Cargo.lock fuzz/
+	RUSTFLAGS="$$RUSTFLAGS $(FUZZ_FLAGS)" cargo build --release --manifest-path fuzz/Cargo.toml --target $(TARGET) --target-dir $(FUZZ)
 	for target in router headers proxy_protocol; do \
 	  mkdir -p $(FUZZ)/corpus/$$target; \
 	  $(FUZZ)/$(TARGET)/release/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=4400 -print_final_stats=1 \
