@@ -35,6 +35,9 @@ use crate::reply::{self, Body, Failure};
 use crate::table::{Function, Table};
 use crate::turnstile::{Place, Turnstile};
 
+/// What is read of an answer ahead of a caller who takes it slowly, and the most that its head may have. hyper's own 400 KiB
+/// made more than a megabyte of each slow caller.
+const READ_AHEAD: usize = 64 * 1024;
 /// A call that has heard nothing for so long is reason to look whether the hosts of its function are still there.
 const SILENCE: Duration = Duration::from_millis(250);
 
@@ -91,11 +94,13 @@ impl Invoker {
     /// The invoker of one worker.
     #[must_use]
     pub fn new(shared: Shared, worker: usize, drain: Drain) -> Self {
+        let mut http = http1::Builder::new();
+        http.max_buf_size(READ_AHEAD);
         Self {
             shared,
             worker,
             drain,
-            http: http1::Builder::new(),
+            http,
         }
     }
 

@@ -25,6 +25,7 @@ mod processes;
 mod restarts;
 mod retries;
 mod samples;
+mod slow;
 mod smuggling;
 mod soak;
 mod structure;

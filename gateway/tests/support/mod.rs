@@ -11,6 +11,7 @@
 )]
 
 pub mod client;
+pub mod crowd;
 pub mod gateway;
 pub mod steady;
 pub mod upstream;
