@@ -22,6 +22,9 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 /// The same for a connection on which nothing is sent: after so long the host is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(5);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// What the kernel takes of an answer ahead of us (and as much again for its own books). Left alone it takes megabytes for each
+/// caller who reads slowly, until the whole host is short of memory for sockets.
+const WINDOW: usize = 256 * 1024;
 /// The bytes that the head of an answer over HTTP/2 may have.
 const LARGEST_HEAD: u32 = 1024 * 1024;
 
@@ -87,9 +90,10 @@ pub async fn reach(to: SocketAddr, limit: Duration) -> Result<TcpStream, Connect
         Ok(Err(error)) => return Err(ConnectError::Refused(to, error.to_string())),
         Err(_elapsed) => return Err(ConnectError::Silent(to, limit)),
     };
-    // Failures of these cost latency only, or the early notice of a host that is gone.
+    // Failures of these cost latency or memory only, or the early notice of a host that is gone.
     let _ = stream.set_nodelay(true);
     let socket = SockRef::from(&stream);
+    let _ = socket.set_recv_buffer_size(WINDOW);
     let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
     let asking = TcpKeepalive::new()
         .with_time(SILENCE)

@@ -48,6 +48,10 @@ const LINGER: Duration = Duration::from_millis(500);
 const MOST_TURNED_AWAY: usize = 256;
 /// As many header fields as hyper parses without an allocation, and refuses past that if it is told nothing else.
 const STACK_FIELDS: usize = 100;
+/// What of an answer waits to be written, and of a body to be read, beside the largest head that is let in.
+const WAITING: usize = 8 * 1024;
+/// What the kernel keeps of an answer beyond what is on its way to the caller.
+const UNSENT: u32 = 128 * 1024;
 /// How long tunnels may take to say goodbye once time is over.
 const FAREWELL: Duration = Duration::from_millis(1500);
 
@@ -157,7 +161,10 @@ pub fn cut_those_who_take_nothing(
     listener: &std::net::TcpListener,
     limit: Duration,
 ) -> io::Result<()> {
-    SockRef::from(listener).set_tcp_user_timeout(Some(limit))
+    let socket = SockRef::from(listener);
+    // Nor is more than this kept for those who take it slowly.
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_tcp_user_timeout(Some(limit))
 }
 
 /// A listener, and what is spoken behind it.
@@ -397,7 +404,8 @@ fn protocol(limits: ConnectionLimits) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(limits.read_timeout)
-        .max_header_size(limits.max_header_bytes);
+        .max_header_size(limits.max_header_bytes)
+        .max_buf_size(limits.max_header_bytes + WAITING);
     if limits.max_headers > STACK_FIELDS {
         // Two allocations for each request; only those who want this pay for it.
         http.max_headers(limits.max_headers);

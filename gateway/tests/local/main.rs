@@ -35,6 +35,7 @@ mod restarts;
 mod retries;
 mod routes;
 mod samples;
+mod slow;
 mod smuggling;
 mod soak;
 mod structure;

@@ -12,6 +12,7 @@
 
 pub mod authority;
 pub mod client;
+pub mod crowd;
 pub mod gateway;
 pub mod steady;
 pub mod upstream;
