@@ -7,7 +7,7 @@
 # SECONDS_EACH=3  how long one of these measurements lasts
 #
 # Both have two workers, keep connections to the upstream, and strip the prefix /function/up. The upstream is an nginx
-# with one worker that answers `ok`. Needs wrk, nginx, python3; `make build` before.
+# with one worker that answers `ok`, or a file of 1 MiB. Needs wrk, nginx, python3 and cargo; `make build` before.
 # shellcheck source=bench/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -17,8 +17,11 @@ need wrk wrk
 need nginx nginx-light
 need python3 python3
 built dist/skep build
+cargo build --locked --quiet --release -p skep --example steady
+target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 start_upstream
+head -c 1048576 /dev/zero >"$work/files/large"
 start_nginx_proxy /function/up/
 
 cat >"$work/stack.yml" <<END
@@ -33,26 +36,49 @@ END
 start skep dist/skep local "$work/stack.yml" --workers 2 --port 0 --log-level warn
 skep=$!
 await "the gateway to listen" grep -q 'listens on' "$work/skep"
-skep_url=$(sed -n 's/.* listens on //p' "$work/skep")
+skep_url=$(sed -n 's/.* listens on //p' "$work/skep")/function/up/
 sleep 1
 idle=$(resident "$skep")
 
-skep_url=$skep_url/function/up/
+# One kind of call through both, one right after the other.
+both() { # series, connections, path
+    load_proxy "skep.$1" "$2" "$seconds" "$skep_url$3" "$skep"
+    load_proxy "nginx.$1" "$2" "$seconds" "$nginx_url$3" "${nginx_processes[@]}"
+}
 
-# What is compared is measured one right after the other.
 for ((round = 0; round < rounds; round++)); do
-    load_proxy skep 64 "$seconds" "$skep_url" "$skep"
-    load_proxy nginx 64 "$seconds" "$nginx_url" "${nginx_processes[@]}"
+    both get64 64 ""
     load 64 "$seconds" "$upstream_url"
-    note upstream.rate "$rate"
+    note upstream.get64.rate "$rate"
+    both get256 256 ""
+    export WRK_BODY_BYTES=1024
+    both post64 64 ""
+    both post256 256 ""
+    WRK_BODY_BYTES=1048576
+    both up 8 ""
+    unset WRK_BODY_BYTES
+    both down 8 files/large
     for path in skep nginx upstream; do
         url=${path}_url
         load 1 "$seconds" "${!url}"
-        note "$path.p50" "$p50"
+        note "$path.one.p50" "$p50"
     done
 done
 
-row() { printf '%-28s %8s %8s %8s %7s  %-11s %s\n' "$@"; }
+# The same rate for all: half of what the slower of both took.
+half=$(awk "BEGIN {a = $(median skep.get64.rate); b = $(median nginx.get64.rate); print int((a < b ? a : b) / 2)}")
+for ((round = 0; round < rounds; round++)); do
+    for path in skep nginx upstream; do
+        url=${path}_url
+        "$target/release/examples/steady" --rate "$half" --count $((half * seconds)) "${!url}" >"$work/steady" ||
+            die "calls at a constant rate failed: $(cat "$work/steady")"
+        read -r p50 p99 < <(sed -n 's/.*p50 \([0-9.]*\), p99 \([0-9.]*\),.*/\1 \2/p' "$work/steady")
+        note "$path.half.p50" "$p50"
+        note "$path.half.p99" "$p99"
+    done
+done
+
+row() { printf '%-36s %9s %9s %9s %7s  %-11s %s\n' "$@"; }
 compare() { # label, series, operator and target
     local ours theirs direct=-
     ours=$(median "skep.$2") theirs=$(median "nginx.$2")
@@ -62,8 +88,20 @@ compare() { # label, series, operator and target
 }
 echo "gateway: medians of $rounds rounds of $seconds s"
 row "" skep nginx direct ratio rounds target
-compare "calls/s, 64 connections" rate '>=' 0.85
-compare "1 connection, p50, µs" p50 '<=' 1.25
-compare "processor time, µs/call" cpu
-row "resident, idle, kB" "$idle" "" "" "" "" "$(verdict "$idle" '<=' 15000)"
+for kind in get:GET "post:POST of 1 KiB"; do
+    for connections in 64 256; do
+        series=${kind%%:*}$connections label="${kind#*:}, $connections connections"
+        compare "$label, calls/s" "$series.rate" '>=' 1.0
+        compare "  p99, µs" "$series.p99" '<=' 1.1
+        compare "  processor time, µs/call" "$series.cpu" '<=' 1.15
+    done
+done
+compare "GET, 1 connection, p50, µs" one.p50 '<=' 1.1
+compare "1 MiB up, 8 connections, calls/s" up.rate '>=' 1.0
+compare "  processor time, µs/call" up.cpu
+compare "1 MiB down, 8 connections, calls/s" down.rate '>=' 1.0
+compare "  processor time, µs/call" down.cpu
+compare "$half calls/s, p50, ms" half.p50 '<=' 1.0
+compare "  p99, ms" half.p99 '<=' 1.0
+row "resident, idle, kB" "$idle" "" "" "" "" "$(verdict "$idle" '<=' 12000)"
 row "resident, after load, kB" "$(resident "$skep")" "" "" "" "" ""

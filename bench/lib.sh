@@ -67,12 +67,12 @@ ticks() { # process...
     for process; do sed 's/.*) //' "/proc/$process/stat"; done | awk '{used += $12 + $13} END {print used}'
 }
 
-# Loads a URL. Sets rate (answers a second), p50 (µs) and answers; a failed call ends the measurement.
+# Loads a URL. Sets rate (answers a second), p50 and p99 (µs) and answers; a failed call ends the measurement.
 load() { # connections, seconds, URL
     local threads=$(($1 < 2 ? 1 : 2)) failed
     wrk -t "$threads" -c "$1" -d "$2" -s bench/wrk.lua "$3" >"$work/wrk" || die "wrk could not load $3"
     # shellcheck disable=SC2034  # for the caller
-    read -r rate p50 answers failed < <(sed -n 's/^figures //p' "$work/wrk")
+    read -r rate p50 answers failed p99 < <(sed -n 's/^figures //p' "$work/wrk")
     [ "$failed" = 0 ] || die "$failed of $answers calls of $3 failed"
 }
 
@@ -108,10 +108,11 @@ daemon off;
 worker_processes $2;
 pid $work/$1.d/pid;
 error_log stderr error;
-events { worker_connections 1024; }
+events { worker_connections 4096; }
 http {
   access_log off;
   keepalive_requests 1000000000;
+  client_max_body_size 4m; client_body_buffer_size 2m;
   client_body_temp_path $work/$1.d; proxy_temp_path $work/$1.d; fastcgi_temp_path $work/$1.d;
   uwsgi_temp_path $work/$1.d; scgi_temp_path $work/$1.d;
   $3
@@ -120,10 +121,14 @@ END
     start "$1" nginx -p "$work/$1.d" -e stderr -c "$work/$1.conf"
 }
 
-# Starts what is behind the proxies: an nginx with one worker that answers `ok`. Sets upstream_port and upstream_url.
+# Starts what is behind the proxies: an nginx with one worker that answers `ok`, and at /files/ with what is in
+# $work/files. Sets upstream_port and upstream_url.
 start_upstream() {
     upstream_port=$(free_port)
-    start_nginx upstream 1 "server { listen 127.0.0.1:$upstream_port; location / { return 200 ok; } }"
+    mkdir -p "$work/files"
+    start_nginx upstream 1 "server { listen 127.0.0.1:$upstream_port;
+      location / { return 200 ok; }
+      location /files/ { root $work; } }"
     await "the upstream to listen" listens "$upstream_port"
     # shellcheck disable=SC2034  # for the caller
     upstream_url=http://127.0.0.1:$upstream_port/
@@ -135,7 +140,7 @@ start_nginx_proxy() { # path
     local port process
     port=$(free_port)
     start_nginx proxy 2 "
-  upstream up { server 127.0.0.1:$upstream_port; keepalive 128; keepalive_requests 1000000000; }
+  upstream up { server 127.0.0.1:$upstream_port; keepalive 512; keepalive_requests 1000000000; }
   server {
     listen 127.0.0.1:$port;
     location $1 { proxy_pass http://up/; proxy_http_version 1.1; proxy_set_header Connection \"\"; }
@@ -148,12 +153,13 @@ start_nginx_proxy() { # path
     read -ra nginx_processes <<<"$process $(cat "/proc/$process/task/$process/children")"
 }
 
-# Loads a URL through a proxy; also notes the processor time of one call.
+# Loads a URL through a proxy; also notes the 99th percentile and the processor time of one call.
 load_proxy() { # series, connections, seconds, URL, process...
     local before used
     before=$(ticks "${@:5}")
     load "$2" "$3" "$4"
     used=$(($(ticks "${@:5}") - before))
     note "$1.rate" "$rate"
+    note "$1.p99" "$p99"
     note "$1.cpu" "$(awk "BEGIN {printf \"%.1f\", $used / $(getconf CLK_TCK) / $answers * 1e6}")"
 }

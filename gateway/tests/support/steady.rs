@@ -202,7 +202,7 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} calls, {} failed; ms: p50 {:.1}, p99 {:.1}, longest {:.1}",
+            "{} calls, {} failed; ms: p50 {:.3}, p99 {:.3}, longest {:.1}",
             self.calls.len(),
             self.failed(),
             self.quantile(0.5).as_secs_f64() * 1e3,
