@@ -69,7 +69,7 @@ pub struct ConnectionLimits {
     pub read_timeout: Duration,
     /// The bytes that a request head may have.
     pub max_header_bytes: usize,
-    /// The header fields that a request may have. The service holds to it where HTTP does not: HTTP/2, and below what HTTP/1 itself counts.
+    /// The header fields that a request may have. The service holds to it where HTTP does not: over HTTP/2, and below 100.
     pub max_headers: usize,
 }
 
