@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use hyper::HeaderMap;
 use hyper::body::{Body, Frame};
-use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use tokio::io::AsyncWrite;
 
@@ -22,6 +22,8 @@ pub(super) struct Sending {
     data: Bytes,
     body: Option<Upload>,
     length: Length,
+    /// The trailers that the head has declared; no others are sent.
+    declared: Vec<HeaderName>,
     has_sent: bool,
     has_failed: bool,
 }
@@ -52,6 +54,11 @@ impl Sending {
         self.framing.clear();
         self.gone = 0;
         (self.has_sent, self.has_failed) = (false, false);
+        self.declared.clear();
+        let names = head.headers.get_all(TRAILER).iter();
+        let names = names.flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+        let names = names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+        self.declared.extend(names);
         write_head(&mut self.framing, head);
         let is_chunked = head.headers.contains_key(TRANSFER_ENCODING);
         (self.length, self.body) = match length(&head.headers) {
@@ -201,7 +208,8 @@ impl Sending {
                     self.framing.extend_from_slice(b"\r\n");
                 }
                 self.framing.extend_from_slice(b"0\r\n");
-                for (name, value) in trailers {
+                let is_declared = |name: &HeaderName| self.declared.contains(name);
+                for (name, value) in trailers.iter().filter(|(name, _)| is_declared(name)) {
                     write_field(&mut self.framing, name, value);
                 }
                 self.framing.extend_from_slice(b"\r\n");

@@ -171,12 +171,17 @@ fn chunked_bodies_and_declared_trailers_pass_both_ways() {
         stream.write_all(answer.as_bytes()).unwrap();
     });
     let gateway = Gateway::of(&upstream.entry("sum", ""));
-    let request = "POST /function/sum HTTP/1.1\r\nHost: t\r\nConnection: close\r\nTE: trailers\r\nTrailer: X-In\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-In: 7\r\n\r\n";
+    let request = "POST /function/sum HTTP/1.1\r\nHost: t\r\nConnection: close\r\nTE: trailers\r\nTrailer: X-In\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-In: 7\r\nX-Forwarded-For: 8\r\n\r\n";
     let answer = read(send(gateway.address, request.as_bytes()), false);
     assert_eq!(answer.status, 200);
     assert!(
         answer.text().contains("abc") && answer.text().to_lowercase().contains("x-in: 7"),
         "{}",
+        answer.text()
+    );
+    assert!(
+        !answer.text().to_lowercase().contains("x-forwarded-for"),
+        "what was not declared is not passed on: {}",
         answer.text()
     );
     assert_eq!(answer.trailers, [("x-sum".to_owned(), "42".to_owned())]);
