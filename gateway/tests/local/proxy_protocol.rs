@@ -11,6 +11,8 @@ use hyper::client::conn::http2::handshake;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::proxies::{CAT, OK, PROXY, forwarded};
+use super::tls::{World, head};
+use crate::support::authority::finish;
 use crate::support::client::{connect_from, get};
 use crate::support::eventually;
 use crate::support::gateway::Gateway;
@@ -139,6 +141,22 @@ fn a_header_may_come_in_pieces_and_holds_for_every_call_of_its_connection() {
             seen.push(byte[0]);
         }
     }
+}
+
+#[test]
+fn the_header_comes_before_the_handshake_of_tls() {
+    let (world, upstream) = (World::new(), Upstream::says(OK));
+    let gateway = world.gateway(&upstream.entry("echo", ""), PROXIED);
+    let mut tcp = connect_from(PROXY, gateway.secure_address());
+    tcp.write_all(&header_of_a_caller()).unwrap();
+    let mut stream = finish(world.authority.begin_on(tcp));
+    let request = "GET /function/echo HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    assert!(head(&mut stream).starts_with("HTTP/1.1 200"));
+    assert_eq!(
+        forwarded(&upstream.saw()),
+        [vec!["192.0.2.7"], vec!["https"], vec!["shop.example"]]
+    );
 }
 
 #[test]

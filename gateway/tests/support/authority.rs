@@ -79,9 +79,14 @@ impl Authority {
 
     /// A connection on which our hand is held out, and the other side's has come.
     pub fn begin(&self, to: SocketAddr) -> Stream {
-        let mut tcp = TcpStream::connect(to).unwrap();
+        self.begin_on(TcpStream::connect(to).unwrap())
+    }
+
+    /// The same on a connection that exists.
+    pub fn begin_on(&self, mut tcp: TcpStream) -> Stream {
         tcp.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let mut tls = ClientConnection::new(self.client(), to.ip().into()).unwrap();
+        let to = tcp.peer_addr().unwrap().ip();
+        let mut tls = ClientConnection::new(self.client(), to.into()).unwrap();
         tls.write_tls(&mut tcp).unwrap();
         tcp.peek(&mut [0]).unwrap();
         Stream::new(tls, tcp)
