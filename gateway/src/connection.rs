@@ -150,14 +150,27 @@ fn unanswered(error: &hyper::Error) -> SendError {
 }
 
 impl Received {
-    /// The connection, once the body has ended, if another request can follow. One that calls share is kept elsewhere.
+    /// What becomes of the connection, once the body has ended. One that calls share is kept elsewhere.
     #[must_use]
-    pub fn into_connection(self) -> Option<Connection> {
+    pub fn after(self) -> After {
         match self {
-            Self::One(connection) if connection.is_free() => Some(Connection::One(connection)),
-            _ => None,
+            Self::One(connection) if connection.is_ahead() => After::Ahead(connection),
+            Self::One(connection) if connection.is_free() => {
+                After::Free(Connection::One(connection))
+            }
+            _ => After::Spent,
         }
     }
+}
+
+/// A connection whose answer has ended.
+pub enum After {
+    /// Another request can follow.
+    Free(Connection),
+    /// The request goes on: its answer came early.
+    Ahead(Box<Http1>),
+    /// No other request can follow.
+    Spent,
 }
 
 impl Body for Received {

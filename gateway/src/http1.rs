@@ -11,6 +11,7 @@ mod send;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
@@ -91,7 +92,7 @@ impl Http1 {
             Poll::Ready(Err(Halt::Caller(error))) => {
                 return Poll::Ready(Err(Unanswered::Caller(error)));
             }
-            Poll::Ready(Err(Halt::Closed(error))) if self.sending.has_sent_nothing() => {
+            Poll::Ready(Err(Halt::Closed(error))) if self.sending.sent() == 0 => {
                 return Poll::Ready(Err(Unanswered::Unsent(error)));
             }
             // Whoever takes no more may have said why.
@@ -109,6 +110,27 @@ impl Http1 {
             return Poll::Ready(Some(Err(Unanswered::Caller(error))));
         }
         self.receiving.poll_frame(cx, &mut self.io)
+    }
+
+    /// Whether the answer has ended before its request has, which can still be sent to the end.
+    #[must_use]
+    pub fn is_ahead(&self) -> bool {
+        self.receiving.is_kept_after_all() && !self.sending.is_done() && !self.sending.has_failed()
+    }
+
+    /// Sends what is left of a request whose answer has ended, as long as some of it goes out within this limit.
+    pub async fn send_the_rest(&mut self, limit: Duration) {
+        let (mut sent, mut due) = (self.sending.sent(), Instant::now() + limit);
+        poll_fn(|cx| {
+            if self.sending.poll(cx, &mut self.io).is_ready() {
+                return Poll::Ready(());
+            }
+            if self.sending.sent() != sent {
+                (sent, due) = (self.sending.sent(), Instant::now() + limit);
+            }
+            self.alarm.poll(cx, due)
+        })
+        .await;
     }
 
     /// Whether all of the answer has been received.
@@ -159,8 +181,6 @@ fn poll_read(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use hyper::Request;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;

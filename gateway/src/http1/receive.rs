@@ -64,7 +64,12 @@ impl Receiving {
     /// Whether a request may follow: it is the first, or the last answer has ended and left nothing.
     pub(super) fn may_begin(&self) -> bool {
         let is_first = self.room == 0;
-        self.is_over() && self.read.is_empty() && (self.is_kept || is_first)
+        is_first || self.is_kept_after_all()
+    }
+
+    /// Whether the answer has ended and left nothing, and the other side takes more on this connection.
+    pub(super) fn is_kept_after_all(&self) -> bool {
+        self.is_over() && self.is_kept && self.read.is_empty()
     }
 
     pub(super) fn is_over(&self) -> bool {

@@ -24,7 +24,8 @@ pub(super) struct Sending {
     length: Length,
     /// The trailers that the head has declared; no others are sent.
     declared: Vec<HeaderName>,
-    has_sent: bool,
+    /// How many bytes of the request have gone.
+    sent: u64,
     has_failed: bool,
 }
 
@@ -53,7 +54,7 @@ impl Sending {
     pub(super) fn begin(&mut self, head: &Parts, body: Upload) {
         self.framing.clear();
         self.gone = 0;
-        (self.has_sent, self.has_failed) = (false, false);
+        (self.sent, self.has_failed) = (0, false);
         self.declared.clear();
         let names = head.headers.get_all(TRAILER).iter();
         let names = names.flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
@@ -81,8 +82,14 @@ impl Sending {
         self.body.is_none() && self.is_written() && !self.has_failed
     }
 
-    pub(super) fn has_sent_nothing(&self) -> bool {
-        !self.has_sent
+    /// How many bytes of this request have been sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Whether no more will be sent, and some is missing.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed
     }
 
     fn is_written(&self) -> bool {
@@ -148,7 +155,7 @@ impl Sending {
         if wrote == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        self.has_sent = true;
+        self.sent += wrote as u64;
         let of_framing = wrote.min(self.framing.len() - self.gone);
         self.gone += of_framing;
         self.data.advance(wrote - of_framing);

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::alarm::Alarm;
-use crate::connection::Received;
+use crate::connection::{After, Connection, Received};
 use crate::duration;
 use crate::endpoint::Lease;
 use crate::metrics::Call;
@@ -52,13 +53,30 @@ impl Answer {
         answer
     }
 
-    /// Once the body has ended as it should, the connection can carry another call.
+    /// Once the body has ended as it should, the connection can carry another call, as soon as all of this one's request has gone
+    /// out.
     fn finish_if_over(&mut self) {
         let is_over = |coming: &mut Coming| coming.body.is_end_stream();
-        if let Some(Coming { body, lease }) = self.coming.take_if(is_over)
-            && let Some(connection) = body.into_connection()
-        {
-            lease.endpoint().keep_idle(self.worker, connection);
+        let Some(Coming { body, lease }) = self.coming.take_if(is_over) else {
+            return;
+        };
+        match body.after() {
+            After::Free(connection) => lease.endpoint().keep_idle(self.worker, connection),
+            After::Ahead(mut connection) => {
+                // Both sides would have to be closed otherwise. Without a runtime we are at an end, and they are.
+                let (worker, idle) = (self.worker, self.idle);
+                let rest = async move {
+                    connection.send_the_rest(idle).await;
+                    if connection.is_free() {
+                        let endpoint = lease.endpoint();
+                        endpoint.keep_idle(worker, Connection::One(connection));
+                    }
+                };
+                if let Ok(runtime) = Handle::try_current() {
+                    runtime.spawn(rest);
+                }
+            }
+            After::Spent => {}
         }
     }
 

@@ -1,6 +1,9 @@
 //! What crosses the gateway, field by field, seen by an upstream that shows what it was sent.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::client::{get, raw, read, request, send};
 use crate::support::gateway::Gateway;
@@ -158,6 +161,52 @@ fn drain(stream: &mut std::net::TcpStream) -> String {
         all.push(byte[0] as char);
     }
     all
+}
+
+/// One head, or one answer of five bytes, from a connection that stays open.
+fn up_to(stream: &mut TcpStream, end: &[u8]) -> Option<String> {
+    let mut all = Vec::new();
+    while !all.ends_with(end) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).ok()?;
+        all.push(byte[0]);
+    }
+    String::from_utf8(all).ok()
+}
+
+#[test]
+fn an_answer_that_comes_early_costs_neither_side_its_connection() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = connections.clone();
+    // Answers what it has not read, and reads it then.
+    let upstream = Upstream::new(move |stream, head| {
+        count.fetch_add(1, Ordering::Relaxed);
+        let mut head = head.to_owned();
+        loop {
+            let early = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly";
+            stream.write_all(early).unwrap();
+            let mut body = vec![0; field(&head, "content-length")[0].parse().unwrap()];
+            stream.read_exact(&mut body).unwrap();
+            let Some(next) = up_to(stream, b"\r\n\r\n") else {
+                return;
+            };
+            head = next;
+        }
+    });
+    let gateway = Gateway::of(&upstream.entry("hasty", ""));
+    let mut caller = TcpStream::connect(gateway.address).unwrap();
+    let sizes = [3_000_000, 5, 300_000, 70_000, 1_000_000];
+    for size in sizes {
+        let head = format!(
+            "POST /function/hasty HTTP/1.1\r\nHost: t\r\nContent-Length: {size}\r\n\r\nbegin"
+        );
+        caller.write_all(head.as_bytes()).unwrap();
+        let answer = up_to(&mut caller, b"early").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{size}: {answer}");
+        caller.write_all(&vec![b'x'; size - 5]).unwrap();
+    }
+    // A call may come before the rest of the one before has gone out; not all of them.
+    assert!(connections.load(Ordering::Relaxed) < sizes.len());
 }
 
 #[test]
