@@ -126,6 +126,8 @@ END
 start_upstream() {
     upstream_port=$(free_port)
     mkdir -p "$work/files"
+    # Its worker is nobody, who is to get at the files.
+    chmod 711 "$work"
     start_nginx upstream 1 "server { listen 127.0.0.1:$upstream_port;
       location / { return 200 ok; }
       location /files/ { root $work; } }"

@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::support::client::post;
 use crate::support::eventually;
+use crate::support::frames::{PREFACE, SETTINGS, frame, get_cat};
 use crate::support::gateway::Gateway;
 use crate::support::upstream::Upstream;
 
@@ -289,25 +290,6 @@ fn grpc_passes_with_its_stream_both_ways_and_its_trailers() {
     assert_eq!(connections.load(Ordering::SeqCst), 2);
     let plain = post(address, "/function/grpc", "over HTTP/1");
     assert!(plain.status == 200 && plain.text().ends_with("over HTTP/1"));
-}
-
-/// A frame: its type, flags and stream, and what is in it.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = (payload.len() as u32).to_be_bytes();
-    let head = [length[1], length[2], length[3], kind, flags];
-    [&head, stream.to_be_bytes().as_slice(), payload].concat()
-}
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const SETTINGS: u8 = 4;
-
-/// `GET /function/cat`, in the static table's words.
-fn get_cat() -> Vec<u8> {
-    let path = b"/function/cat";
-    let mut block = vec![0x82, 0x86, 0x04, path.len() as u8];
-    block.extend_from_slice(path);
-    block.extend_from_slice(&[0x41, 1, b't']);
-    block
 }
 
 /// What comes until the connection is closed, and whether it was.

@@ -11,6 +11,7 @@ mod calls;
 mod certificates;
 mod client;
 mod commands;
+mod conformance;
 mod counts;
 mod early;
 mod failures;

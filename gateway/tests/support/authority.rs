@@ -62,14 +62,20 @@ impl Authority {
 
     /// What trusts nobody else, and speaks HTTP/1.1.
     pub fn client(&self) -> Arc<ClientConfig> {
+        Arc::new(self.speaking(&[]))
+    }
+
+    /// What trusts nobody else, and offers these protocols.
+    fn speaking(&self, protocols: &[&str]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.own.der().clone()).unwrap();
-        let config = ClientConfig::builder_with_provider(ring::default_provider().into())
+        let mut config = ClientConfig::builder_with_provider(ring::default_provider().into())
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Arc::new(config)
+        config.alpn_protocols = protocols.iter().map(|name| (*name).into()).collect();
+        config
     }
 
     /// A connection on which hands were shaken.
@@ -77,8 +83,14 @@ impl Authority {
         finish(self.begin(to))
     }
 
+    /// A connection on which hands were shaken, for HTTP/2.
+    pub fn connect_h2(&self, to: SocketAddr) -> Stream {
+        finish(begin(self.speaking(&["h2"]), to))
+    }
+
     /// A connection on which our hand is held out, and the other side's has come.
     pub fn begin(&self, to: SocketAddr) -> Stream {
+<<<<<<< HEAD
         self.begin_on(TcpStream::connect(to).unwrap())
     }
 
@@ -90,6 +102,9 @@ impl Authority {
         tls.write_tls(&mut tcp).unwrap();
         tcp.peek(&mut [0]).unwrap();
         Stream::new(tls, tcp)
+=======
+        begin(self.client(), to)
+>>>>>>> keys-2
     }
 
     /// The certificate that is shown there.
@@ -97,6 +112,15 @@ impl Authority {
         let stream = self.connect(at);
         stream.conn.peer_certificates().unwrap()[0].to_vec()
     }
+}
+
+fn begin(client: impl Into<Arc<ClientConfig>>, to: SocketAddr) -> Stream {
+    let mut tcp = TcpStream::connect(to).unwrap();
+    tcp.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut tls = ClientConnection::new(client.into(), to.ip().into()).unwrap();
+    tls.write_tls(&mut tcp).unwrap();
+    tcp.peek(&mut [0]).unwrap();
+    Stream::new(tls, tcp)
 }
 
 /// Shakes hands to the end.

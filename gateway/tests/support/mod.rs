@@ -13,6 +13,7 @@
 pub mod authority;
 pub mod client;
 pub mod crowd;
+pub mod frames;
 pub mod gateway;
 pub mod steady;
 pub mod upstream;
