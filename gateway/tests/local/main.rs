@@ -19,6 +19,7 @@ mod hostile;
 mod http2;
 mod https;
 mod keys;
+mod large;
 mod limits;
 mod locked;
 mod login;
