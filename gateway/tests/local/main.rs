@@ -20,6 +20,7 @@ mod hostile;
 mod http2;
 mod https;
 mod keys;
+mod large;
 mod limits;
 mod locked;
 mod login;
