@@ -85,26 +85,20 @@ impl Authority {
 
     /// A connection on which hands were shaken, for HTTP/2.
     pub fn connect_h2(&self, to: SocketAddr) -> Stream {
-        finish(begin(self.speaking(&["h2"]), to))
+        finish(begin(
+            self.speaking(&["h2"]),
+            TcpStream::connect(to).unwrap(),
+        ))
     }
 
     /// A connection on which our hand is held out, and the other side's has come.
     pub fn begin(&self, to: SocketAddr) -> Stream {
-<<<<<<< HEAD
         self.begin_on(TcpStream::connect(to).unwrap())
     }
 
     /// The same on a connection that exists.
-    pub fn begin_on(&self, mut tcp: TcpStream) -> Stream {
-        tcp.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let to = tcp.peer_addr().unwrap().ip();
-        let mut tls = ClientConnection::new(self.client(), to.into()).unwrap();
-        tls.write_tls(&mut tcp).unwrap();
-        tcp.peek(&mut [0]).unwrap();
-        Stream::new(tls, tcp)
-=======
-        begin(self.client(), to)
->>>>>>> keys-2
+    pub fn begin_on(&self, tcp: TcpStream) -> Stream {
+        begin(self.client(), tcp)
     }
 
     /// The certificate that is shown there.
@@ -114,10 +108,10 @@ impl Authority {
     }
 }
 
-fn begin(client: impl Into<Arc<ClientConfig>>, to: SocketAddr) -> Stream {
-    let mut tcp = TcpStream::connect(to).unwrap();
+fn begin(client: impl Into<Arc<ClientConfig>>, mut tcp: TcpStream) -> Stream {
     tcp.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let mut tls = ClientConnection::new(client.into(), to.ip().into()).unwrap();
+    let to = tcp.peer_addr().unwrap().ip();
+    let mut tls = ClientConnection::new(client.into(), to.into()).unwrap();
     tls.write_tls(&mut tcp).unwrap();
     tcp.peek(&mut [0]).unwrap();
     Stream::new(tls, tcp)
