@@ -14,6 +14,7 @@ mod commands;
 mod counts;
 mod early;
 mod failures;
+mod floods;
 mod forwarding;
 mod hostile;
 mod http2;
