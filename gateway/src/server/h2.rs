@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
@@ -14,6 +14,7 @@ use hyper::server::conn::http2::Builder;
 use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::ConnectionLimits;
@@ -26,6 +27,10 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const MOST_STREAMS: u32 = 256;
 /// Streams that a client may open and take back before anybody looked at them; past that it is no client of ours.
 const MOST_TAKEN_BACK: usize = 64;
+/// After so many calls it is asked how many of them their client took back. Each has cost a function a connection and a run.
+const LOOKED_AT: usize = 100;
+/// A call that ran for longer was wanted when it began: that is how a client ends a stream of events.
+const AT_ONCE: Duration = Duration::from_secs(1);
 /// What of an answer waits for a client's window, for each of its calls.
 const SEND_BUFFER: usize = 64 * 1024;
 /// How long a client may take to say that it has understood the end, once it has no call left.
@@ -56,6 +61,14 @@ where
         let seen = calls.begun();
         tokio::select! {
             biased;
+            () = calls.misused() => {
+                if next == Phase::Over {
+                    return Ok(());
+                }
+                // A client that means no harm goes on elsewhere, and loses nothing.
+                connection.as_mut().graceful_shutdown();
+                next = Phase::Over;
+            }
             ended = connection.as_mut() => return ended,
             () = guest.reached(next) => {
                 if next == Phase::Over {
@@ -93,31 +106,71 @@ fn protocol(limits: ConnectionLimits) -> Builder<TokioExecutor> {
     http
 }
 
-/// The calls of one connection: those that run, and how many have begun.
+/// The calls of one connection.
 #[derive(Clone, Default)]
-struct Calls(Arc<(AtomicUsize, AtomicUsize)>);
+struct Calls(Arc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    running: AtomicUsize,
+    begun: AtomicUsize,
+    ended: AtomicUsize,
+    /// Those of the last [`LOOKED_AT`] that their client took back at once.
+    taken_back: AtomicUsize,
+    misused: Notify,
+}
 
 impl Calls {
     fn begin(&self) -> Running {
-        self.0.0.fetch_add(1, Ordering::Relaxed);
-        self.0.1.fetch_add(1, Ordering::Relaxed);
-        Running(self.clone())
+        self.0.running.fetch_add(1, Ordering::Relaxed);
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
+        Running {
+            calls: self.clone(),
+            began: Instant::now(),
+            is_answered: false,
+        }
     }
 
     fn begun(&self) -> usize {
-        self.0.1.load(Ordering::Relaxed)
+        self.0.begun.load(Ordering::Relaxed)
     }
 
     fn none_since(&self, begun: usize) -> bool {
-        self.0.0.load(Ordering::Relaxed) == 0 && self.begun() == begun
+        self.0.running.load(Ordering::Relaxed) == 0 && self.begun() == begun
+    }
+
+    fn end(&self, is_taken_back: bool) {
+        let counts = &*self.0;
+        counts.running.fetch_sub(1, Ordering::Relaxed);
+        if is_taken_back {
+            counts.taken_back.fetch_add(1, Ordering::Relaxed);
+        }
+        let ended = counts.ended.fetch_add(1, Ordering::Relaxed) + 1;
+        if ended.is_multiple_of(LOOKED_AT)
+            && counts.taken_back.swap(0, Ordering::Relaxed) > LOOKED_AT / 2
+        {
+            counts.misused.notify_one();
+        }
+    }
+
+    /// Waits until more than half of so many calls were taken back: nobody needs that.
+    async fn misused(&self) {
+        self.0.misused.notified().await;
     }
 }
 
-struct Running(Calls);
+/// One of them, until it is dropped.
+struct Running {
+    calls: Calls,
+    began: Instant,
+    /// Whether it came to an end of its own.
+    is_answered: bool,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.calls
+            .end(!self.is_answered && self.began.elapsed() < AT_ONCE);
     }
 }
 
@@ -132,23 +185,26 @@ where
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     service_fn(move |request| {
-        let running = calls.begin();
+        let mut running = calls.begin();
         let answer = service.call(request);
         async move {
-            let response = answer.await?;
-            Ok(response.map(|body| {
-                Body::stream(Held {
-                    body,
-                    _running: running,
-                })
-            }))
+            let answer = answer.await;
+            running.is_answered = answer.is_err();
+            Ok(answer?.map(|body| Body::stream(Held { body, running })))
         }
     })
 }
 
 struct Held {
     body: Body,
-    _running: Running,
+    running: Running,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // A body that is known to have ended is not asked again.
+        self.running.is_answered |= self.body.is_end_stream();
+    }
 }
 
 impl HttpBody for Held {
@@ -159,7 +215,14 @@ impl HttpBody for Held {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        // Nobody asks again after trailers.
+        self.running.is_answered |= match &polled {
+            Poll::Ready(Some(Ok(frame))) => frame.is_trailers(),
+            Poll::Ready(_) => true,
+            Poll::Pending => false,
+        };
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -18,9 +18,9 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 
 use crate::http2;
-use crate::support::eventually;
 use crate::support::gateway::{Gateway, children};
 use crate::support::upstream::Upstream;
+use crate::support::{eventually, within};
 
 /// The bytes after which a body begins anew: a prime, so that no buffer ends where they do.
 const PERIOD: usize = 65_521;
@@ -28,6 +28,8 @@ const PERIOD: usize = 65_521;
 const ON_ITS_WAY: usize = 24 << 20;
 /// What goes on after that.
 const THE_REST: usize = 64 << 20;
+/// How long a function waits until it is told to read.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What the gateway may have kept at any time.
 const MOST_OF_THE_GATEWAY: usize = 64 << 20;
 /// What a large body may add to what a small one has cost, in a watchdog. Here that is the gateway's own program, whose size says nothing.
@@ -249,7 +251,7 @@ fn a_function_that_does_not_read_stops_its_caller() {
     let may_read = Arc::<AtomicBool>::default();
     let told = may_read.clone();
     let function = Upstream::new(move |stream, _| {
-        eventually("told to read", || told.load(Ordering::Relaxed));
+        within(PATIENCE, "told to read", || told.load(Ordering::Relaxed));
         let mut checked = Checked::new();
         let mut buffer = [0; 1 << 16];
         while checked.seen < LENGTH {

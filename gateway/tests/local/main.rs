@@ -15,6 +15,7 @@ mod conformance;
 mod counts;
 mod early;
 mod failures;
+mod floods;
 mod forwarding;
 mod hostile;
 mod http2;

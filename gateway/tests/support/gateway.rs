@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use super::{client, eventually, within};
 
-/// The program under test.
+/// The program under test: the one that was built with the tests, or the one that `SKEP_PROGRAM` names, such as a release build.
 pub fn skep() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+    let named = std::env::var("SKEP_PROGRAM");
+    let program = named.unwrap_or_else(|_| env!("CARGO_BIN_EXE_skep").to_owned());
+    let mut command = Command::new(program);
     command
         .env_clear()
         .env("PATH", std::env::var("PATH").unwrap());
