@@ -4,6 +4,7 @@ mod aside;
 mod doors;
 mod kept;
 mod signals;
+mod told;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,13 +21,14 @@ use tokio_rustls::TlsAcceptor;
 use self::doors::Doors;
 use self::kept::Kept;
 use self::signals::Signals;
-use crate::api::types::Port;
+pub use self::told::show;
+use self::told::{greeting, start_log, tell};
 use crate::api::{Manager, Orchestration, Pages};
 use crate::certificate::Certificate;
-use crate::config::{Config, LogFormat, Shown};
+use crate::config::Config;
 use crate::descriptors;
 use crate::discovery::local::Local;
-use crate::discovery::local::stack::{Run, Stack};
+use crate::discovery::local::stack::Stack;
 use crate::discovery::operate::Operator;
 use crate::discovery::swarm::Swarm;
 use crate::discovery::{Discovery, Freshness, Provider};
@@ -42,27 +44,6 @@ use crate::turnstile::Turnstile;
 
 /// How long operators may take to read the last answers, past the time that calls have.
 const LAST_LOOK: Duration = Duration::from_secs(2);
-
-/// Prints the effective settings.
-///
-/// # Errors
-/// None: it has the type of the other commands.
-pub fn show(settings: &[Shown]) -> Result<(), String> {
-    let width = settings
-        .iter()
-        .map(|shown| shown.env.len())
-        .max()
-        .unwrap_or_default();
-    let line =
-        |Shown { env, value, source }: &Shown| format!("{env:width$}  {value}  ({source})\n");
-    tell(&settings.iter().map(line).collect::<String>());
-    Ok(())
-}
-
-/// Prints to stdout; a reader that is gone is no reason to end.
-fn tell(text: &str) {
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
-}
 
 /// Serves the functions of a Swarm until a signal.
 ///
@@ -120,64 +101,6 @@ pub fn local(config: &Config, file: &Path) -> Result<(), String> {
             }
         }
     })
-}
-
-/// What a person who typed `skep local` wants to know.
-fn greeting(stack: &Stack, ports: &[Port]) -> String {
-    let calls = ports.iter().filter(|port| port.serves.calls());
-    let urls: Vec<_> = calls.map(|port| port.url.as_str()).collect();
-    let base = urls[0];
-    let names = stack.functions.keys().chain(stack.skipped.keys());
-    let width = names
-        .map(|name| name.as_str().len())
-        .max()
-        .unwrap_or_default();
-    let all = urls.join(" and ");
-    let mut lines = vec![format!("skep {} listens on {all}", crate::VERSION)];
-    let others = ports.iter().filter(|port| !port.serves.calls());
-    lines.extend(others.map(|port| format!("  {port}")));
-    for (name, function) in &stack.functions {
-        let what = match &function.run {
-            Run::Command { replicas: 1, .. } => {
-                function.spec.env_process.clone().unwrap_or_default()
-            }
-            Run::Command { replicas, .. } => format!(
-                "{} ({replicas} replicas)",
-                function.spec.env_process.as_deref().unwrap_or_default()
-            ),
-            Run::Upstream(authority) => format!("runs at {authority}"),
-        };
-        lines.push(format!(
-            "  {:width$}  {base}/function/{name}  {what}",
-            name.as_str()
-        ));
-    }
-    for (name, why) in &stack.skipped {
-        lines.push(format!("  {:width$}  skipped: {why}", name.as_str()));
-    }
-    if let Some(name) = stack
-        .functions
-        .keys()
-        .find(|name| name.as_str() == "catservice")
-        .or_else(|| stack.functions.keys().next())
-    {
-        lines.push(format!("try: curl -d hello {base}/function/{name}"));
-    }
-    lines.push("Ctrl-C ends it and everything it started\n".to_owned());
-    lines.join("\n")
-}
-
-fn start_log(config: &Config) {
-    use std::io::{IsTerminal, stderr};
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(&config.log_level)
-        .with_writer(stderr)
-        .with_target(false);
-    // Fails only when a log is set up already, as in a test that starts two gateways.
-    let _ = match config.log_format {
-        LogFormat::Text => log.with_ansi(stderr().is_terminal()).try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
-    };
 }
 
 /// What is shown to clients that come by TLS, and how hands are shaken with them.
