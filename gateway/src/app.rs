@@ -302,7 +302,10 @@ impl Gateway {
     ) -> Option<JoinHandle<()>> {
         let listener = self.doors.system.take()?;
         let (manager, metrics) = (manager.clone(), self.shared.metrics.clone());
-        let make = move |caller| edge::system_service(manager.clone(), metrics.clone(), caller);
+        let proxies = config.trusted_proxies.clone();
+        let make = move |caller| {
+            edge::system_service(manager.clone(), metrics.clone(), proxies.clone(), caller)
+        };
         Some(aside::serve(listener, make, config, orders))
     }
 

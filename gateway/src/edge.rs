@@ -64,10 +64,7 @@ impl Edge {
         + Clone
         + Send,
     > {
-        let peer = caller.peer.ip();
-        let is_proxy = caller.is_known && self.proxies.trust(peer);
-        // Made once for a connection, not for each of its requests; shared, so that neither is larger for it.
-        let origin = Arc::new(Origin::of(peer, caller.secure, is_proxy));
+        let origin = origin(caller, &self.proxies);
         let stack = ServiceBuilder::new()
             // Outermost, so that every answer bears the ids, whoever made it.
             .layer(IdentifyLayer)
@@ -106,7 +103,10 @@ impl Edge {
                 Route::Function { name, rest } => Callee::of(name, rest, &request),
                 Route::Page(Page::Help) if self.calls_only => Err(Refusal::NoSuchPage),
                 Route::Page(page) => return self.page(page).await,
-                Route::Manage(operation) => return self.manage(operation, request, origin).await,
+                Route::Manage(operation) => {
+                    let answer = manage(&self.manager, operation, request, origin, &self.proxies);
+                    return on(&self.control, answer).await;
+                }
                 Route::Refused(refusal) => Err(refusal),
             },
         };
@@ -154,28 +154,36 @@ impl Edge {
         on(&self.control, answer).await
     }
 
-    async fn manage(
-        &self,
-        operation: Operation,
-        request: Request<Incoming>,
-        origin: &Origin,
-    ) -> Response<Body> {
-        let manager = self.manager.clone();
-        let caller = origin.caller(request.headers(), &self.proxies);
-        // A change that was begun is finished, though its caller may have gone.
-        let answer = async move {
-            let caller = caller.to_string();
-            manager.answer(operation, request, &caller).await
-        };
-        on(&self.control, answer).await
-    }
-
     fn refuse(&self, request: &Request<Incoming>, refusal: Refusal) -> Response<Body> {
         refuse(&self.metrics, request, refusal)
     }
 }
 
-/// An answer that is made on another runtime.
+/// Whom a connection comes from, and whether its word about others counts. Made once for a connection, not for each of its
+/// requests; shared, so that neither is larger for it.
+fn origin(caller: Caller, proxies: &Proxies) -> Arc<Origin> {
+    let peer = caller.peer.ip();
+    let is_proxy = caller.is_known && proxies.trust(peer);
+    Arc::new(Origin::of(peer, caller.secure, is_proxy))
+}
+
+/// The manager's answer to whoever asks.
+fn manage(
+    manager: &Arc<Manager>,
+    operation: Operation,
+    request: Request<Incoming>,
+    origin: &Origin,
+    proxies: &Proxies,
+) -> impl Future<Output = Response<Body>> + Send + use<> {
+    let manager = manager.clone();
+    let caller = origin.caller(request.headers(), proxies);
+    async move {
+        let caller = caller.to_string();
+        manager.answer(operation, request, &caller).await
+    }
+}
+
+/// An answer that is made on another runtime, to its end: a change that was begun is finished, though its caller may have gone.
 async fn on(
     runtime: &Handle,
     answer: impl Future<Output = Response<Body>> + Send + 'static,

@@ -11,9 +11,11 @@ use tokio::runtime::Handle;
 use tower::{Service, ServiceBuilder, service_fn};
 
 use super::identify::IdentifyLayer;
-use super::{close_after, framing, on, refuse};
+use super::{close_after, framing, manage, on, origin, refuse};
 use crate::api::{Manager, Pages};
+use crate::invoke::Origin;
 use crate::metrics::Metrics;
+use crate::proxies::Proxies;
 use crate::reply::Body;
 use crate::router::{self, Page, Refusal, Route};
 use crate::server::Caller;
@@ -22,20 +24,22 @@ use crate::server::Caller;
 pub fn system_service(
     manager: Arc<Manager>,
     metrics: Arc<Metrics>,
+    proxies: Proxies,
     caller: Caller,
 ) -> TowerToHyperService<
     impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
     + Clone
     + Send,
 > {
+    let origin = origin(caller, &proxies);
     let stack = ServiceBuilder::new()
         .layer(IdentifyLayer)
         .service(service_fn(move |request| {
             let (manager, metrics) = (manager.clone(), metrics.clone());
+            let (proxies, origin) = (proxies.clone(), origin.clone());
             async move {
-                let pages = manager.pages.clone();
-                let mut response = answer(manager, &metrics, request, caller).await;
-                if pages.draining.load(Ordering::Relaxed) {
+                let mut response = answer(&manager, &metrics, request, &origin, &proxies).await;
+                if manager.pages.draining.load(Ordering::Relaxed) {
                     close_after(&mut response);
                 }
                 Ok(response)
@@ -45,10 +49,11 @@ pub fn system_service(
 }
 
 async fn answer(
-    manager: Arc<Manager>,
+    manager: &Arc<Manager>,
     metrics: &Metrics,
     request: Request<Incoming>,
-    caller: Caller,
+    origin: &Origin,
+    proxies: &Proxies,
 ) -> Response<Body> {
     if let Err(refusal) = framing(&request) {
         return refuse(metrics, &request, refusal);
@@ -62,9 +67,7 @@ async fn answer(
     ) {
         Route::Page(page) => pages.answer(&page),
         Route::Manage(operation) => {
-            let peer = caller.peer.ip().to_canonical().to_string();
-            // A change that was begun is finished, though its caller may have gone.
-            let answer = async move { manager.answer(operation, request, &peer).await };
+            let answer = manage(manager, operation, request, origin, proxies);
             on(&Handle::current(), answer).await
         }
         Route::Function { .. } | Route::Refused(Refusal::NoFunctionNamed | Refusal::BadName) => {

@@ -12,7 +12,7 @@ use crate::support::gateway::{Folder, Gateway, ask, told};
 use crate::support::upstream::Upstream;
 
 const CAT: &str = "  cat:\n    fprocess: cat";
-const SYSTEM: &str = "/system and pages";
+pub(crate) const SYSTEM: &str = "/system and pages";
 
 /// What an answer says, but for the call's id.
 fn sentence(answer: &client::Answer) -> String {

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::ports::SYSTEM;
 use crate::support::client::{Answer, connect_from, read};
 use crate::support::eventually;
 use crate::support::gateway::{Gateway, run};
@@ -139,9 +140,16 @@ fn guessing_is_counted_for_the_caller_behind_the_proxy() {
 
 #[test]
 fn a_change_is_noted_with_the_caller_behind_the_proxy() {
-    let gateway = Gateway::with(CAT, &["--trusted-proxies", TRUSTED]);
+    let trusting = ["--trusted-proxies", TRUSTED];
+    let gateway = Gateway::with(CAT, &trusting);
+    changes_are_noted(&gateway, gateway.address);
+    let gateway = Gateway::with(CAT, &[&trusting[..], &["--system-port", "0"]].concat());
+    changes_are_noted(&gateway, gateway.port_for(SYSTEM));
+}
+
+fn changes_are_noted(gateway: &Gateway, to: SocketAddr) {
     let change = |from: [u8; 4]| {
-        let mut stream = connect_from(from, gateway.address);
+        let mut stream = connect_from(from, to);
         let body = r#"{"serviceName":"cat","replicas":1}"#;
         let head = format!(
             "POST /system/scale-function/cat HTTP/1.1\r\nHost: t\r\nConnection: close\r\nX-Forwarded-For: 8.8.8.8, 192.0.2.7\r\nContent-Length: {}\r\n\r\n{body}",
