@@ -18,8 +18,7 @@ need wrk wrk
 need nginx nginx-light
 need python3 python3
 built dist/skep build
-cargo build --locked --quiet --release -p skep --example steady
-target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+build_pace
 
 start_upstream
 head -c 1048576 /dev/zero >"$work/files/large"
@@ -67,26 +66,14 @@ for ((round = 0; round < rounds; round++)); do
 done
 
 # The same rate for all.
-steady=$(awk "BEGIN {a = $(median skep.get64.rate); b = $(median nginx.get64.rate); print int((a < b ? a : b) * ${SHARE:-0.5})}")
+steady=$(share skep.get64.rate nginx.get64.rate)
 for ((round = 0; round < rounds; round++)); do
     for path in skep nginx upstream; do
         url=${path}_url
-        "$target/release/examples/steady" --rate "$steady" --count $((steady * seconds)) "${!url}" >"$work/steady" ||
-            die "$path at $steady calls a second, a lower SHARE may do: $(cat "$work/steady")"
-        read -r p50 p99 < <(sed -n 's/.*p50 \([0-9.]*\), p99 \([0-9.]*\),.*/\1 \2/p' "$work/steady")
-        note "$path.steady.p50" "$p50"
-        note "$path.steady.p99" "$p99"
+        pace "$path.steady" "$steady" "$seconds" "${!url}"
     done
 done
 
-row() { printf '%-36s %9s %9s %9s %7s  %-11s %s\n' "$@"; }
-compare() { # label, series, operator and target
-    local ours theirs direct=-
-    ours=$(median "skep.$2") theirs=$(median "nginx.$2")
-    [ ! -e "$work/series.upstream.$2" ] || direct=$(median "upstream.$2")
-    row "$1" "$ours" "$theirs" "$direct" "$(ratio "$ours" "$theirs")" "$(spread "skep.$2" "nginx.$2")" \
-        "${3:+$(verdict "$ours / $theirs" "${@:3}")}"
-}
 echo "gateway: medians of $rounds rounds of $seconds s"
 row "" skep nginx direct ratio rounds target
 for kind in get:GET "post:POST of 1 KiB"; do

@@ -5,6 +5,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 work=$(mktemp -d)
 started=()
+# What puts a caller where it is to call from: nothing, or a command that runs the rest elsewhere.
+there=()
 
 # Ends what `start` started.
 stop() { # process...
@@ -70,10 +72,26 @@ ticks() { # process...
 # Loads a URL. Sets rate (answers a second), p50 and p99 (µs) and answers; a failed call ends the measurement.
 load() { # connections, seconds, URL
     local threads=$(($1 < 2 ? 1 : 2)) failed
-    wrk -t "$threads" -c "$1" -d "$2" -s bench/wrk.lua "$3" >"$work/wrk" || die "wrk could not load $3"
+    "${there[@]}" wrk -t "$threads" -c "$1" -d "$2" -s bench/wrk.lua "$3" >"$work/wrk" || die "wrk could not load $3"
     # shellcheck disable=SC2034  # for the caller
     read -r rate p50 answers failed p99 < <(sed -n 's/^figures //p' "$work/wrk")
     [ "$failed" = 0 ] || die "$failed of $answers calls of $3 failed"
+}
+
+# Builds what `pace` runs.
+build_pace() {
+    cargo build --locked --quiet --release -p skep --example pace
+    pace=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/examples/pace
+}
+
+# Calls a URL at a constant rate; notes the median and the 99th percentile, in ms from when each call was due.
+pace() { # series, calls a second, seconds, URL
+    local p50 p99
+    "${there[@]}" "$pace" --rate "$2" --count $(($2 * $3)) "$4" >"$work/pace" 2>&1 ||
+        die "$4 at $2 calls a second, a lower SHARE may do: $(cat "$work/pace")"
+    read -r p50 p99 < <(sed -n 's/.* p50 \([0-9.]*\), p99 \([0-9.]*\), longest.*/\1 \2/p' "$work/pace")
+    note "$1.p50" "$p50"
+    note "$1.p99" "$p99"
 }
 
 # Keeps a figure of this round; `median` gives the middle of all rounds.
@@ -100,24 +118,54 @@ verdict() { # figure, <= or >=, target
     awk "BEGIN {print \"$2 $3\", ($1 $2 $3) ? \"PASS\" : \"FAIL\"}"
 }
 
-# Starts an nginx of our own; its process is then $!.
-start_nginx() { # name, workers, what goes into http {}
-    mkdir "$work/$1.d"
-    cat >"$work/$1.conf" <<END
+# The constant rate for two series: SHARE of the lower one.
+share() { # series, series
+    awk "BEGIN {a = $(median "$1"); b = $(median "$2"); print int((a < b ? a : b) * ${SHARE:-0.5})}"
+}
+
+# The tables of the comparisons with nginx.
+row() { printf '%-36s %9s %9s %9s %7s  %-11s %s\n' "$@"; }
+compare() { # label, series, operator and target
+    local ours theirs direct=-
+    ours=$(median "skep.$2") theirs=$(median "nginx.$2")
+    [ ! -e "$work/series.upstream.$2" ] || direct=$(median "upstream.$2")
+    row "$1" "$ours" "$theirs" "$direct" "$(ratio "$ours" "$theirs")" "$(spread "skep.$2" "nginx.$2")" \
+        "${3:+$(verdict "$ours / $theirs" "${@:3}")}"
+}
+
+# What an nginx of our own is told.
+nginx_conf() { # folder for its files, workers, what goes into http {}
+    cat <<END
 daemon off;
 worker_processes $2;
-pid $work/$1.d/pid;
+pid $1/pid;
 error_log stderr error;
 events { worker_connections 4096; }
 http {
   access_log off;
   keepalive_requests 1000000000;
   client_max_body_size 4m; client_body_buffer_size 2m;
-  client_body_temp_path $work/$1.d; proxy_temp_path $work/$1.d; fastcgi_temp_path $work/$1.d;
-  uwsgi_temp_path $work/$1.d; scgi_temp_path $work/$1.d;
+  client_body_temp_path $1; proxy_temp_path $1; fastcgi_temp_path $1; uwsgi_temp_path $1; scgi_temp_path $1;
   $3
 }
 END
+}
+
+# The part of it that makes nginx the proxy to compare with: connections to the upstream kept, the path stripped.
+proxy_conf() { # address of the upstream, address to listen on, path
+    cat <<END
+  upstream up { server $1; keepalive 512; keepalive_requests 1000000000; }
+  server {
+    listen $2;
+    location $3 { proxy_pass http://up/; proxy_http_version 1.1; proxy_set_header Connection ""; }
+  }
+END
+}
+
+# Starts an nginx of our own; its process is then $!.
+start_nginx() { # name, workers, what goes into http {}
+    mkdir "$work/$1.d"
+    nginx_conf "$work/$1.d" "$2" "$3" >"$work/$1.conf"
     start "$1" nginx -p "$work/$1.d" -e stderr -c "$work/$1.conf"
 }
 
@@ -136,17 +184,11 @@ start_upstream() {
     upstream_url=http://127.0.0.1:$upstream_port/
 }
 
-# Starts the nginx to compare with: two workers, connections to the upstream kept, the path stripped. Sets nginx_url and
-# nginx_processes.
+# Starts the nginx to compare with, with two workers. Sets nginx_url and nginx_processes.
 start_nginx_proxy() { # path
     local port process
     port=$(free_port)
-    start_nginx proxy 2 "
-  upstream up { server 127.0.0.1:$upstream_port; keepalive 512; keepalive_requests 1000000000; }
-  server {
-    listen 127.0.0.1:$port;
-    location $1 { proxy_pass http://up/; proxy_http_version 1.1; proxy_set_header Connection \"\"; }
-  }"
+    start_nginx proxy 2 "$(proxy_conf "127.0.0.1:$upstream_port" "127.0.0.1:$port" "$1")"
     process=$!
     await "nginx to listen" listens "$port"
     # shellcheck disable=SC2034  # for the caller
