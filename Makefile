@@ -85,8 +85,8 @@ down: ## takes the stack down and waits until it is gone
 
 ## Long ones
 
-bench: images ## every measurement the documents quote, one after the other (discovery needs a Swarm)
-	for script in watchdog bodies http-mode prefork gateway idle discovery discovery-many; do echo "== $$script"; bench/$$script.sh || exit 1; done
+bench: images ## every measurement the documents quote, one after the other (overlay and discovery need a Swarm)
+	for script in watchdog bodies http-mode prefork gateway overlay idle discovery discovery-many; do echo "== $$script"; bench/$$script.sh || exit 1; done
 
 soak: fwatchdog ## the long tests; docs/reliability.md has their last results
 	@.ci/api-check install
