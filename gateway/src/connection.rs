@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::http1::{Http1, Unanswered};
 use crate::reply::BodyError;
+use crate::told::Told;
 use crate::upload::{self, Upload};
 
 /// A connection, ready to carry a request.
@@ -62,17 +63,17 @@ impl Connection {
         }
     }
 
-    /// Begins a request, which is sent while its answer is waited for.
+    /// Begins a request, with what its function is told, if it is a call. It is sent while its answer is waited for.
     #[must_use]
-    pub fn send(self, head: &Parts, body: Upload) -> Waiting {
+    pub fn send(self, head: &Parts, told: Option<&Told<'_>>, body: Upload) -> Waiting {
         match self {
             Self::One(mut connection) => {
-                connection.begin(head, body);
+                connection.begin(head, told, body);
                 Waiting::One(connection)
             }
-            Self::Many(mut connection) => {
-                Waiting::Many(Box::pin(connection.try_send_request(in_h2(head, body))))
-            }
+            Self::Many(mut connection) => Waiting::Many(Box::pin(
+                connection.try_send_request(in_h2(head, told, body)),
+            )),
         }
     }
 }
@@ -203,7 +204,7 @@ impl Body for Received {
 }
 
 /// A request in the words of HTTP/2: the host stands in the target, and framing is the protocol's own.
-fn in_h2<B>(head: &Parts, body: B) -> Request<B> {
+fn in_h2<B>(head: &Parts, told: Option<&Told<'_>>, body: B) -> Request<B> {
     let mut request = Request::new(body);
     *request.method_mut() = head.method.clone();
     *request.version_mut() = Version::HTTP_2;
@@ -213,7 +214,12 @@ fn in_h2<B>(head: &Parts, body: B) -> Request<B> {
         headers.remove(name);
     }
     let host = headers.remove(HOST);
-    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let authority = host
+        .as_ref()
+        .and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    if let Some(told) = told {
+        told.put_on(headers, host);
+    }
     let path = head.uri.path_and_query().cloned();
     let mut target = hyper::http::uri::Parts::default();
     target.scheme = Some(Scheme::HTTP);
@@ -227,9 +233,13 @@ fn in_h2<B>(head: &Parts, body: B) -> Request<B> {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use hyper::Method;
+    use hyper::header::HeaderValue;
 
     use super::*;
+    use crate::told::Ids;
 
     #[test]
     fn the_host_becomes_the_authority_and_framing_is_left_behind() {
@@ -238,14 +248,22 @@ mod tests {
             .header(TRANSFER_ENCODING, "chunked")
             .header("te", "trailers")
             .body(());
-        let request = in_h2(&request.unwrap().into_parts().0, ());
+        let ids = Ids::of(None);
+        let told = Told {
+            ids: &ids,
+            list: Cow::Owned(HeaderValue::from_static("192.0.2.7")),
+            proto: "http",
+            host: None,
+        };
+        let request = in_h2(&request.unwrap().into_parts().0, Some(&told), ());
         assert_eq!(request.uri(), "http://shop.example:80/a%2Fb?c=d");
         assert_eq!(
             (request.method(), request.headers().len()),
-            (&Method::POST, 1)
+            (&Method::POST, 6)
         );
+        assert_eq!(request.headers()["x-forwarded-host"], "shop.example:80");
         let (nameless, ()) = Request::get("/").body(()).unwrap().into_parts();
-        let nameless = in_h2(&nameless, ());
+        let nameless = in_h2(&nameless, None, ());
         assert_eq!(nameless.uri(), "http://function/");
     }
 }

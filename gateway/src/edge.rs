@@ -1,6 +1,5 @@
 //! The edge: the layers around every request, outermost first, and the dispatch of routes.
 
-mod identify;
 mod operators;
 
 use std::convert::Infallible;
@@ -11,13 +10,11 @@ use std::sync::atomic::Ordering;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONNECTION, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::uri::{PathAndQuery, Uri};
+use hyper::service::{Service, service_fn};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Version};
-use hyper_util::service::TowerToHyperService;
 use tokio::runtime::Handle;
-use tower::{Service, ServiceBuilder, service_fn};
 
-use self::identify::IdentifyLayer;
 pub use self::operators::{metrics_service, system_service};
 use crate::api::{Manager, Pages};
 use crate::invoke::headers::{self, is_host};
@@ -28,6 +25,7 @@ use crate::reply::{self, Body, CALL_ID, Failure};
 use crate::router::{self, Operation, Page, Refusal, Route};
 use crate::server::Caller;
 use crate::table::Own;
+use crate::told::{Ids, Told};
 
 /// Names a function for a request to `/`.
 pub const FUNCTION: HeaderName = HeaderName::from_static("x-function");
@@ -59,37 +57,42 @@ impl Edge {
     pub fn service(
         self: Arc<Self>,
         caller: Caller,
-    ) -> TowerToHyperService<
-        impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
-        + Clone
-        + Send,
-    > {
+    ) -> impl Service<
+        Request<Incoming>,
+        Response = Response<Body>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Send
+    + Unpin
+    + 'static {
         let origin = origin(caller, &self.proxies);
-        let stack = ServiceBuilder::new()
-            // Outermost, so that every answer bears the ids, whoever made it.
-            .layer(IdentifyLayer)
-            .service(service_fn(move |request| {
-                let (edge, origin) = (self.clone(), origin.clone());
-                async move {
-                    // Boxed, because hyper keeps room for this future as long as a connection lives: a third of what one
-                    // that lies idle would take.
-                    let mut response = Box::pin(edge.dispatch(request, &origin)).await;
-                    if edge.pages.draining.load(Ordering::Relaxed) {
-                        close_after(&mut response);
-                    }
-                    Ok(response)
-                }
-            }));
-        TowerToHyperService::new(stack)
+        service_fn(move |request| {
+            let (edge, origin) = (self.clone(), origin.clone());
+            // Boxed, because hyper keeps room for this future as long as a connection lives: a third of what one
+            // that lies idle would take.
+            Box::pin(async move { Ok(edge.answer(request, &origin).await) })
+        })
     }
 
-    async fn dispatch(&self, request: Request<Incoming>, origin: &Origin) -> Response<Body> {
-        // Two of them are ours.
-        if request.headers().len() > self.max_headers + identify::FIELDS {
-            return self.refuse(&request, Refusal::TooManyFields(self.max_headers));
+    /// Every answer bears the ids, whoever made it.
+    async fn answer(&self, request: Request<Incoming>, origin: &Origin) -> Response<Body> {
+        let ids = Ids::of(request.headers().get(CALL_ID));
+        let mut response = self.dispatch(request, origin, &ids).await;
+        finish(&mut response, ids, &self.pages);
+        response
+    }
+
+    async fn dispatch(
+        &self,
+        mut request: Request<Incoming>,
+        origin: &Origin,
+        ids: &Ids,
+    ) -> Response<Body> {
+        if request.headers().len() > self.max_headers {
+            return self.refuse(ids, Refusal::TooManyFields(self.max_headers));
         }
         if let Err(refusal) = framing(&request) {
-            return self.refuse(&request, refusal);
+            return self.refuse(ids, refusal);
         }
         if self.invoker.table().may_have_routes() && !router::is_page(request.uri().path()) {
             self.invoker.listed().await;
@@ -104,7 +107,14 @@ impl Edge {
                 Route::Page(Page::Help) if self.calls_only => Err(Refusal::NoSuchPage),
                 Route::Page(page) => return self.page(page).await,
                 Route::Manage(operation) => {
-                    let answer = manage(&self.manager, operation, request, origin, &self.proxies);
+                    let answer = manage(
+                        &self.manager,
+                        operation,
+                        request,
+                        origin,
+                        &self.proxies,
+                        ids,
+                    );
                     return on(&self.control, answer).await;
                 }
                 Route::Refused(refusal) => Err(refusal),
@@ -112,11 +122,11 @@ impl Edge {
         };
         let Callee { name, target } = match callee {
             Ok(callee) => callee,
-            Err(refusal) => return self.refuse(&request, refusal),
+            Err(refusal) => return self.refuse(ids, refusal),
         };
-        let (request, upgrade, call_id) = prepare(request, target, origin);
+        let (told, upgrade) = prepare(&mut request, target, origin, ids);
         self.invoker
-            .call(name.as_str(), request, upgrade, &call_id)
+            .call(name.as_str(), request, &told, upgrade)
             .await
     }
 
@@ -154,8 +164,8 @@ impl Edge {
         on(&self.control, answer).await
     }
 
-    fn refuse(&self, request: &Request<Incoming>, refusal: Refusal) -> Response<Body> {
-        refuse(&self.metrics, request, refusal)
+    fn refuse(&self, ids: &Ids, refusal: Refusal) -> Response<Body> {
+        refuse(&self.metrics, ids, refusal)
     }
 }
 
@@ -171,11 +181,14 @@ fn origin(caller: Caller, proxies: &Proxies) -> Arc<Origin> {
 fn manage(
     manager: &Arc<Manager>,
     operation: Operation,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     origin: &Origin,
     proxies: &Proxies,
+    ids: &Ids,
 ) -> impl Future<Output = Response<Body>> + Send + use<> {
     let manager = manager.clone();
+    let call_id = ids.call_id().clone();
+    request.headers_mut().insert(CALL_ID, call_id);
     let caller = origin.caller(request.headers(), proxies);
     async move {
         let caller = caller.to_string();
@@ -197,15 +210,18 @@ async fn on(
     })
 }
 
-/// Tells the caller that this connection brings no further answer. An upgraded one is no longer HTTP's.
-fn close_after(response: &mut Response<Body>) {
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+/// Says on an answer which call it is the answer to, and, before the gateway ends, that the connection brings no further one. An
+/// upgraded one is no longer HTTP's.
+fn finish(response: &mut Response<Body>, ids: Ids, pages: &Pages) {
+    ids.put_on(response.headers_mut());
+    let is_draining = pages.draining.load(Ordering::Relaxed);
+    if is_draining && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
 }
 
-fn refuse(metrics: &Metrics, request: &Request<Incoming>, refusal: Refusal) -> Response<Body> {
+fn refuse(metrics: &Metrics, ids: &Ids, refusal: Refusal) -> Response<Body> {
     let (why, status, sentence) = match refusal {
         Refusal::BadName => (
             Refused::BadRequest,
@@ -263,7 +279,7 @@ fn refuse(metrics: &Metrics, request: &Request<Incoming>, refusal: Refusal) -> R
         status,
         sentence,
         cause: String::new(),
-        call_id: &call_id(request),
+        call_id: ids.call_id(),
         retry_after: None,
     });
     if let Refusal::Method { allow } = refusal {
@@ -327,12 +343,13 @@ fn target(rest: &str, query: Option<&str>) -> Option<PathAndQuery> {
     }
 }
 
-/// Makes the request what the function shall see, and takes the connection out of it if that may become a tunnel.
-fn prepare(
-    mut request: Request<Incoming>,
+/// Makes the request what the function shall see. What it is told beside that, and the connection if that may become a tunnel.
+fn prepare<'a>(
+    request: &mut Request<Incoming>,
     target: PathAndQuery,
-    origin: &Origin,
-) -> (Request<Incoming>, Option<OnUpgrade>, HeaderValue) {
+    origin: &'a Origin,
+    ids: &'a Ids,
+) -> (Told<'a>, Option<OnUpgrade>) {
     // RFC 9112 §3.2.2: the authority of an absolute-form target replaces the Host field.
     if let Some(host) = request
         .uri()
@@ -348,7 +365,7 @@ fn prepare(
             .insert(HOST, HeaderValue::from_static("function"));
     }
     if request.version() == Version::HTTP_2 {
-        headers::from_h2(&mut request);
+        headers::from_h2(request);
     }
     if request.version() != Version::HTTP_11 {
         // RFC 9110 §7.8: what an older client says of it does not count.
@@ -356,18 +373,8 @@ fn prepare(
     }
     *request.uri_mut() = Uri::from(target);
     *request.version_mut() = Version::HTTP_11;
-    let upgrades = headers::outbound(request.headers_mut(), origin);
-    let upgrade = upgrades.then(|| hyper::upgrade::on(&mut request));
-    let id = call_id(&request);
-    (request, upgrade, id)
-}
-
-fn call_id(request: &Request<Incoming>) -> HeaderValue {
-    request
-        .headers()
-        .get(CALL_ID)
-        .cloned()
-        .unwrap_or_else(|| HeaderValue::from_static("-"))
+    let (told, upgrades) = headers::outbound(request.headers_mut(), origin, ids);
+    (told, upgrades.then(|| hyper::upgrade::on(request)))
 }
 
 /// A function's name, without an allocation.

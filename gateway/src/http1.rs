@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use self::receive::Receiving;
 use self::send::{Halt, Sending};
 use crate::alarm::Alarm;
+use crate::told::Told;
 use crate::upload::{self, Upload};
 
 /// One connection, with what is on its way in both directions.
@@ -68,9 +69,9 @@ impl Http1 {
             && self.io.try_read(&mut [0]).is_err_and(nothing_came)
     }
 
-    /// Begins a request. It is sent while its answer is waited for.
-    pub fn begin(&mut self, head: &Parts, body: Upload) {
-        self.sending.begin(head, body);
+    /// Begins a request, with what its function is told, if it is a call. It is sent while its answer is waited for.
+    pub fn begin(&mut self, head: &Parts, told: Option<&Told<'_>>, body: Upload) {
+        self.sending.begin(head, told, body);
         self.receiving.begin(head.method == Method::HEAD);
     }
 
@@ -209,7 +210,7 @@ mod tests {
             .uri("/a?b")
             .body(())
             .unwrap();
-        connection.begin(&head.into_parts().0, Upload::empty());
+        connection.begin(&head.into_parts().0, None, Upload::empty());
         let asked_and_answered = async {
             let mut asked = vec![0; 1024];
             let length = theirs.read(&mut asked).await.unwrap();

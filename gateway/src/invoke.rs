@@ -34,6 +34,7 @@ use crate::metrics::{Call, Metrics, Refused};
 use crate::probe::Prober;
 use crate::reply::{self, Body, Failure};
 use crate::table::{Function, Table};
+use crate::told::Told;
 use crate::turnstile::{Place, Turnstile};
 
 /// The limits of a call, where the function sets none of its own.
@@ -96,15 +97,16 @@ impl Invoker {
         }
     }
 
-    /// Calls a function and answers whatever happens. `request` is as the function shall see it, headers and path done;
-    /// `upgrade` is the client's connection if that may become a tunnel.
+    /// Calls a function and answers whatever happens. `request` is as the function shall see it, headers and path done, but for
+    /// what it is `told` of the call; `upgrade` is the client's connection if that may become a tunnel.
     pub async fn call(
         &self,
         name: &str,
         mut request: Request<Incoming>,
+        told: &Told<'_>,
         upgrade: Option<OnUpgrade>,
-        call_id: &HeaderValue,
     ) -> Response<Body> {
+        let call_id = told.ids.call_id();
         let Some(function) = self.find(name).await else {
             self.shared.metrics.refused(Refused::NotFound);
             return refuse(name, &self.unknown(name), call_id);
@@ -121,7 +123,7 @@ impl Invoker {
             }
         }
         let mut call = Call::begin(function.metrics.clone());
-        match self.deliver(function, request, &mut call).await {
+        match self.deliver(function, request, told, &mut call).await {
             Ok((taken, idle)) if taken.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 let (head, body) = taken.response.into_parts();
                 let (Some(client), Received::One(function)) = (upgrade, body) else {
@@ -198,11 +200,12 @@ impl Invoker {
         &self,
         function: Arc<Function>,
         request: Request<Incoming>,
+        told: &Told<'_>,
         call: &mut Call,
     ) -> Result<(Taken, Duration), InvokeError> {
         let limits = function.deployment.limits;
         let max_body = limits.max_body.unwrap_or(self.shared.limits.max_body);
-        let outgoing = Outgoing::new(request, max_body)?;
+        let outgoing = Outgoing::new(request, told, max_body)?;
         call.keep(self.admitted(&function).await?);
         let function = self.awake(function).await?;
         let limit = Limit::new(limits.timeout.unwrap_or(self.shared.limits.timeout));

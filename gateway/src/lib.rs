@@ -37,6 +37,7 @@ pub mod server;
 pub mod state;
 pub mod table;
 pub mod tally;
+pub mod told;
 pub mod turnstile;
 pub mod upload;
 

@@ -198,7 +198,7 @@ async fn ask(
     let Ok((head, ())) = request.body(()).map(Request::into_parts) else {
         return Ok(Heard::Nonsense);
     };
-    let asked = connection.send(&head, Upload::empty());
+    let asked = connection.send(&head, None, Upload::empty());
     Ok(
         match asked.answer_by((Instant::now() + limit).into()).await {
             Ok(Ok(answer)) => Heard::Answer(answer),

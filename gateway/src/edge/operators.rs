@@ -2,23 +2,21 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
-use hyper_util::service::TowerToHyperService;
 use tokio::runtime::Handle;
-use tower::{Service, ServiceBuilder, service_fn};
 
-use super::identify::IdentifyLayer;
-use super::{close_after, framing, manage, on, origin, refuse};
+use super::{finish, framing, manage, on, origin, refuse};
 use crate::api::{Manager, Pages};
 use crate::invoke::Origin;
 use crate::metrics::Metrics;
 use crate::proxies::Proxies;
-use crate::reply::Body;
+use crate::reply::{Body, CALL_ID};
 use crate::router::{self, Page, Refusal, Route};
 use crate::server::Caller;
+use crate::told::Ids;
 
 /// The service of the operators' port: the management API and every page.
 pub fn system_service(
@@ -26,26 +24,26 @@ pub fn system_service(
     metrics: Arc<Metrics>,
     proxies: Proxies,
     caller: Caller,
-) -> TowerToHyperService<
-    impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
-    + Clone
-    + Send,
-> {
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<Body>,
+    Error = Infallible,
+    Future: Send + 'static,
+> + Send
++ Unpin
++ 'static {
     let origin = origin(caller, &proxies);
-    let stack = ServiceBuilder::new()
-        .layer(IdentifyLayer)
-        .service(service_fn(move |request| {
-            let (manager, metrics) = (manager.clone(), metrics.clone());
-            let (proxies, origin) = (proxies.clone(), origin.clone());
-            async move {
-                let mut response = answer(&manager, &metrics, request, &origin, &proxies).await;
-                if manager.pages.draining.load(Ordering::Relaxed) {
-                    close_after(&mut response);
-                }
-                Ok(response)
-            }
-        }));
-    TowerToHyperService::new(stack)
+    service_fn(move |request: Request<Incoming>| {
+        let (manager, metrics) = (manager.clone(), metrics.clone());
+        let (proxies, origin) = (proxies.clone(), origin.clone());
+        Box::pin(async move {
+            let ids = Ids::of(request.headers().get(CALL_ID));
+            let answer = answer(&manager, &metrics, request, &origin, &proxies, &ids);
+            let mut response = answer.await;
+            finish(&mut response, ids, &manager.pages);
+            Ok(response)
+        })
+    })
 }
 
 async fn answer(
@@ -54,9 +52,10 @@ async fn answer(
     request: Request<Incoming>,
     origin: &Origin,
     proxies: &Proxies,
+    ids: &Ids,
 ) -> Response<Body> {
     if let Err(refusal) = framing(&request) {
-        return refuse(metrics, &request, refusal);
+        return refuse(metrics, ids, refusal);
     }
     let pages = &manager.pages;
     match router::route(
@@ -67,13 +66,13 @@ async fn answer(
     ) {
         Route::Page(page) => pages.answer(&page),
         Route::Manage(operation) => {
-            let answer = manage(manager, operation, request, origin, proxies);
+            let answer = manage(manager, operation, request, origin, proxies, ids);
             on(&Handle::current(), answer).await
         }
         Route::Function { .. } | Route::Refused(Refusal::NoFunctionNamed | Refusal::BadName) => {
-            refuse(metrics, &request, Refusal::NoCallsHere)
+            refuse(metrics, ids, Refusal::NoCallsHere)
         }
-        Route::Refused(refusal) => refuse(metrics, &request, refusal),
+        Route::Refused(refusal) => refuse(metrics, ids, refusal),
     }
 }
 
@@ -81,24 +80,22 @@ async fn answer(
 pub fn metrics_service(
     pages: Arc<Pages>,
     metrics: Arc<Metrics>,
-) -> TowerToHyperService<
-    impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
-    + Clone
-    + Send,
-> {
-    let stack = ServiceBuilder::new()
-        .layer(IdentifyLayer)
-        .service(service_fn(move |request: Request<Incoming>| {
-            let response = match router::route(request.method(), request.uri().path(), None, "") {
-                Route::Page(page @ (Page::Health | Page::Ready | Page::Metrics)) => {
-                    pages.answer(&page)
-                }
-                Route::Refused(refusal @ Refusal::Method { .. }) => {
-                    refuse(&metrics, &request, refusal)
-                }
-                _ => refuse(&metrics, &request, Refusal::NoSuchPage),
-            };
-            std::future::ready(Ok(response))
-        }));
-    TowerToHyperService::new(stack)
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<Body>,
+    Error = Infallible,
+    Future: Send + 'static,
+> + Send
++ Unpin
++ 'static {
+    service_fn(move |request: Request<Incoming>| {
+        let ids = Ids::of(request.headers().get(CALL_ID));
+        let mut response = match router::route(request.method(), request.uri().path(), None, "") {
+            Route::Page(page @ (Page::Health | Page::Ready | Page::Metrics)) => pages.answer(&page),
+            Route::Refused(refusal @ Refusal::Method { .. }) => refuse(&metrics, &ids, refusal),
+            _ => refuse(&metrics, &ids, Refusal::NoSuchPage),
+        };
+        ids.put_on(response.headers_mut());
+        std::future::ready(Ok(response))
+    })
 }

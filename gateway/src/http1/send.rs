@@ -7,10 +7,11 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use hyper::HeaderMap;
 use hyper::body::{Body, Frame};
-use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING};
+use hyper::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use tokio::io::AsyncWrite;
 
+use crate::told::Told;
 use crate::upload::{self, Upload};
 
 /// What is still to be sent on one connection. Its buffer is used for one request after the other.
@@ -51,7 +52,7 @@ pub(super) enum Halt {
 
 impl Sending {
     /// Begins with a request; its head says how its body is framed, and that is said again in one way only.
-    pub(super) fn begin(&mut self, head: &Parts, body: Upload) {
+    pub(super) fn begin(&mut self, head: &Parts, told: Option<&Told<'_>>, body: Upload) {
         self.framing.clear();
         self.gone = 0;
         (self.sent, self.has_failed) = (0, false);
@@ -60,7 +61,7 @@ impl Sending {
         let names = names.flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
         let names = names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
         self.declared.extend(names);
-        write_head(&mut self.framing, head);
+        write_head(&mut self.framing, head, told);
         let is_chunked = head.headers.contains_key(TRANSFER_ENCODING);
         (self.length, self.body) = match length(&head.headers) {
             Some(length) if !is_chunked => {
@@ -235,8 +236,8 @@ fn write_length(into: &mut Vec<u8>, length: u64) {
     let _ = io::Write::write_fmt(into, format_args!("{CONTENT_LENGTH}: {length}\r\n"));
 }
 
-/// The request line and the fields, without those that frame the body and without the empty line.
-fn write_head(into: &mut Vec<u8>, head: &Parts) {
+/// The request line and the fields, then what the function is told; without what frames the body, and without the empty line.
+fn write_head(into: &mut Vec<u8>, head: &Parts, told: Option<&Told<'_>>) {
     let target = head.uri.path_and_query();
     for piece in [
         head.method.as_str(),
@@ -246,10 +247,17 @@ fn write_head(into: &mut Vec<u8>, head: &Parts) {
     ] {
         into.extend_from_slice(piece.as_bytes());
     }
+    let mut host = None;
     for (name, value) in &head.headers {
+        if name == HOST {
+            host = Some(value);
+        }
         if name != CONTENT_LENGTH && name != TRANSFER_ENCODING {
             write_field(into, name, value);
         }
+    }
+    if let Some(told) = told {
+        told.write(into, host);
     }
 }
 

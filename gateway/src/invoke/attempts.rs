@@ -38,7 +38,7 @@ impl Limit {
 
     async fn keep<T>(
         &self,
-        outgoing: &Outgoing,
+        outgoing: &Outgoing<'_>,
         step: impl Future<Output = T>,
     ) -> Result<T, InvokeError> {
         let done = timeout_at(self.end, step).await;
@@ -46,7 +46,7 @@ impl Limit {
     }
 
     /// Whose fault it is that there is no answer by now.
-    fn reached(&self, outgoing: &Outgoing) -> InvokeError {
+    fn reached(&self, outgoing: &Outgoing<'_>) -> InvokeError {
         if outgoing.waits_for_caller() {
             InvokeError::SlowBody(self.length)
         } else {
@@ -60,7 +60,7 @@ impl Invoker {
     pub(super) async fn attempts(
         &self,
         mut function: Arc<Function>,
-        outgoing: &Outgoing,
+        outgoing: &Outgoing<'_>,
         call: &Call,
         limit: Limit,
     ) -> Result<Taken, InvokeError> {
@@ -125,7 +125,7 @@ impl Invoker {
         &self,
         function: &Function,
         lease: Lease,
-        outgoing: &Outgoing,
+        outgoing: &Outgoing<'_>,
         call: &Call,
         limit: Limit,
     ) -> Result<Result<Taken, Miss>, InvokeError> {
@@ -169,10 +169,10 @@ impl Invoker {
         &self,
         function: &Function,
         connection: Connection,
-        outgoing: &Outgoing,
+        outgoing: &Outgoing<'_>,
         limit: Limit,
     ) -> Result<Result<Response<Received>, SendError>, InvokeError> {
-        let asked = connection.send(outgoing.head(), outgoing.body());
+        let asked = connection.send(outgoing.head(), Some(outgoing.told()), outgoing.body());
         let silence = limit.end.min(Instant::now() + SILENCE);
         match asked.answer_by(silence).await {
             Ok(sent) => Ok(sent),

@@ -3,17 +3,15 @@
 //! A client's own word is replaced by what its connection shows. A trusted proxy's word is kept: then the connection shows the
 //! proxy, and only the proxy knows who is behind it.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use hyper::HeaderMap;
-use hyper::header::{HOST, HeaderName, HeaderValue};
+use hyper::header::{HeaderName, HeaderValue};
 
 use super::headers::is_host;
 use crate::proxies::Proxies;
-
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+use crate::told::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, Ids, Told};
 
 /// What proxies call the ways in which a caller can come to them.
 const SCHEMES: [&str; 4] = ["http", "https", "ws", "wss"];
@@ -28,14 +26,6 @@ pub struct Origin {
     secure: bool,
     /// Whether it is a trusted proxy, which speaks for others.
     is_proxy: bool,
-}
-
-/// What a proxy says of its caller, as far as it makes sense.
-#[derive(Debug, Default)]
-pub(super) struct Said {
-    list: Option<HeaderValue>,
-    proto: Option<HeaderValue>,
-    host: Option<HeaderValue>,
 }
 
 impl Origin {
@@ -66,29 +56,27 @@ impl Origin {
         }
     }
 
-    /// What the other end says of its caller; nothing, if its word does not count.
-    pub(super) fn hear(&self, headers: &HeaderMap) -> Said {
-        if !self.is_proxy {
-            return Said::default();
-        }
-        Said {
-            list: self.appended_to(headers),
-            proto: only(headers, &FORWARDED_PROTO).and_then(scheme),
-            host: only(headers, &FORWARDED_HOST)
+    /// What the function is told: by what the connection shows, and by what a trusted proxy says of its caller, as far as that
+    /// makes sense.
+    pub(super) fn told<'a>(&'a self, headers: &HeaderMap, ids: &'a Ids) -> Told<'a> {
+        let mut told = Told {
+            ids,
+            list: Cow::Borrowed(&self.written),
+            proto: if self.secure { "https" } else { "http" },
+            host: None,
+        };
+        if self.is_proxy {
+            if let Some(list) = self.appended_to(headers) {
+                told.list = Cow::Owned(list);
+            }
+            if let Some(proto) = only(headers, &FORWARDED_PROTO).and_then(scheme) {
+                told.proto = proto;
+            }
+            told.host = only(headers, &FORWARDED_HOST)
                 .filter(|host| !host.is_empty() && is_host(host))
-                .cloned(),
+                .cloned();
         }
-    }
-
-    /// Tells the function, in place of all that a head said before.
-    pub(super) fn tell(&self, headers: &mut HeaderMap, said: Said) {
-        let list = said.list.unwrap_or_else(|| self.written.clone());
-        headers.insert(FORWARDED_FOR, list);
-        let shown = || HeaderValue::from_static(if self.secure { "https" } else { "http" });
-        headers.insert(FORWARDED_PROTO, said.proto.unwrap_or_else(shown));
-        if let Some(host) = said.host.or_else(|| headers.get(HOST).cloned()) {
-            headers.insert(FORWARDED_HOST, host);
-        }
+        told
     }
 
     /// All addresses that proxies saw, and the last proxy's own.
@@ -110,12 +98,9 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue
     values.next().filter(|_| values.next().is_none())
 }
 
-fn scheme(value: &HeaderValue) -> Option<HeaderValue> {
+fn scheme(value: &HeaderValue) -> Option<&'static str> {
     let known = |scheme: &&str| value.as_bytes().eq_ignore_ascii_case(scheme.as_bytes());
-    SCHEMES
-        .into_iter()
-        .find(known)
-        .map(HeaderValue::from_static)
+    SCHEMES.into_iter().find(known)
 }
 
 #[cfg(test)]
@@ -132,10 +117,11 @@ mod tests {
         for (name, value) in pairs {
             headers.append(name, value);
         }
-        headers.insert(HOST, HeaderValue::from_static("shop.example"));
         let origin = Origin::of(IpAddr::from([10, 0, 0, 1]), false, is_proxy);
-        let said = origin.hear(&headers);
-        origin.tell(&mut headers, said);
+        let ids = Ids::of(None);
+        let told = origin.told(&headers, &ids);
+        let host = HeaderValue::from_static("shop.example");
+        told.put_on(&mut headers, Some(host));
         [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST]
             .map(|name| only(&headers, &name).unwrap().to_str().unwrap().to_owned())
     }
@@ -188,10 +174,10 @@ mod tests {
     #[test]
     fn an_address_is_told_in_its_own_clothes() {
         let origin = Origin::of("::ffff:192.0.2.7".parse().unwrap(), true, false);
-        let mut headers = HeaderMap::new();
-        origin.tell(&mut headers, Said::default());
-        assert_eq!(headers[FORWARDED_FOR], "192.0.2.7");
-        assert_eq!(headers[FORWARDED_PROTO], "https");
+        let ids = Ids::of(None);
+        let told = origin.told(&HeaderMap::new(), &ids);
+        assert_eq!(told.list.as_bytes(), b"192.0.2.7");
+        assert_eq!((told.proto, told.host), ("https", None));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use super::{InvokeError, Taken};
 use crate::endpoint::WATCHDOG;
 use crate::metrics::Retried;
+use crate::told::Told;
 use crate::upload::{Source, Upload};
 
 /// A watchdog's word to its gateway that a call was not taken (docs/decisions/0012).
@@ -39,23 +40,28 @@ pub(super) fn word<B>(response: &Response<B>) -> Option<Word> {
 }
 
 /// A request that can be sent more than once.
-pub(super) struct Outgoing {
+pub(super) struct Outgoing<'a> {
     head: Parts,
+    told: &'a Told<'a>,
     body: Source,
 }
 
-impl Outgoing {
-    /// The request as the function shall see it.
+impl<'a> Outgoing<'a> {
+    /// The request as the function shall see it, and what it is told beside that.
     ///
     /// # Errors
     /// The body is said to have more bytes than it may.
-    pub(super) fn new(request: Request<Incoming>, max_body: u64) -> Result<Self, InvokeError> {
+    pub(super) fn new(
+        request: Request<Incoming>,
+        told: &'a Told<'a>,
+        max_body: u64,
+    ) -> Result<Self, InvokeError> {
         let (head, body) = request.into_parts();
         if body.size_hint().lower() > max_body {
             return Err(InvokeError::TooLarge(max_body));
         }
         let body = Source::new(body, max_body);
-        Ok(Self { head, body })
+        Ok(Self { head, told, body })
     }
 
     /// Whether the caller has still to send what the function waits for.
@@ -66,6 +72,11 @@ impl Outgoing {
     /// The head of the request.
     pub(super) fn head(&self) -> &Parts {
         &self.head
+    }
+
+    /// What the function is told beside its head.
+    pub(super) fn told(&self) -> &Told<'a> {
+        self.told
     }
 
     /// The body for the next endpoint. An earlier sending gets no more of it.
@@ -144,7 +155,11 @@ impl Miss {
 
 #[cfg(test)]
 mod tests {
+    use hyper::HeaderMap;
+
+    use super::super::Origin;
     use super::*;
+    use crate::told::Ids;
 
     fn says(status: u16, fields: &[(&str, &str)]) -> Option<Word> {
         let mut response = Response::builder().status(status);
@@ -187,8 +202,11 @@ mod tests {
                 .body(())
                 .unwrap()
                 .into_parts();
+            let ids = Ids::of(None);
+            let origin = Origin::of([192, 0, 2, 7].into(), false, false);
             let outgoing = Outgoing {
                 head,
+                told: &origin.told(&HeaderMap::new(), &ids),
                 body: Source::Empty,
             };
             assert_eq!(

@@ -7,6 +7,7 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 use skep::invoke::{Origin, headers};
 use skep::proxies::Proxies;
+use skep::told::Ids;
 
 use crate::choices::Choices;
 
@@ -107,6 +108,8 @@ const KEPT: [&str; 6] = [
     "x-start-time",
 ];
 const TOLD: [&str; 3] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
+/// What the function is told beside the rest of the head, which has none of it.
+const IDS: [&str; 2] = ["x-call-id", "x-start-time"];
 const TRUSTED: &str = "10.0.0.0/8, fd00::/8";
 
 pub fn check(bytes: &[u8]) {
@@ -223,6 +226,7 @@ fn outbound_is_right(fields: &Fields, origin: &Origin, peer: IpAddr, secure: boo
         .iter()
         .filter(|(name, _)| !ended.contains(name) && !pretends(name))
         .filter(|(name, _)| !["te", "trailer", "expect"].contains(&name.as_str()))
+        .filter(|(name, _)| !IDS.contains(&name.as_str()))
         .cloned()
         .collect();
     expected.extend(trailers(fields));
@@ -238,6 +242,19 @@ fn outbound_is_right(fields: &Fields, origin: &Origin, peer: IpAddr, secure: boo
         add("connection", b"upgrade");
         add("upgrade", protocol);
     }
+    let ids = Ids::of(None);
+    let mut passed = map(fields);
+    let (told, upgrades) = headers::outbound(&mut passed, origin, &ids);
+    assert_eq!(upgrades, upgrade.is_some());
+    assert_eq!(passed, map(&expected), "from {:?}", map(fields));
+    if !is_proxy {
+        let mut twice = passed.clone();
+        headers::outbound(&mut twice, origin, &ids);
+        assert_eq!(twice, passed, "the second time changes nothing");
+    }
+
+    let mut expected = Fields::new();
+    let mut add = |name: &str, value: &[u8]| expected.push((name.to_owned(), value.to_owned()));
     let said = |name| values(fields, name).into_iter().filter(|_| is_proxy);
     let mut list: Vec<_> = said(TOLD[0]).filter(|line| is_text(line)).collect();
     let peer = peer.to_string();
@@ -253,14 +270,16 @@ fn outbound_is_right(fields: &Fields, origin: &Origin, peer: IpAddr, secure: boo
     if let Some(host) = host.or(values(fields, "host").first().copied()) {
         add(TOLD[2], host);
     }
-    let mut passed = map(fields);
-    assert_eq!(headers::outbound(&mut passed, origin), upgrade.is_some());
-    assert_eq!(passed, map(&expected), "from {:?}", map(fields));
-    if !is_proxy {
-        let mut twice = passed.clone();
-        headers::outbound(&mut twice, origin);
-        assert_eq!(twice, passed, "the second time changes nothing");
+    let mut heard = HeaderMap::new();
+    let host = values(fields, "host").first().copied();
+    told.put_on(
+        &mut heard,
+        host.map(|host| HeaderValue::from_bytes(host).unwrap()),
+    );
+    for id in IDS {
+        assert!(heard.remove(id).is_some());
     }
+    assert_eq!(heard, map(&expected), "from {:?}", map(fields));
 }
 
 fn wanted_upgrade(fields: &Fields) -> Option<&[u8]> {

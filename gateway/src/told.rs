@@ -1,0 +1,179 @@
+//! What the gateway says of a call: its id and its start to both sides, and to the function where the call comes from.
+//!
+//! To the function it is said beside the head and not in it: to put five fields into a map costs more than to write them.
+
+use std::borrow::Cow;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hyper::HeaderMap;
+use hyper::header::{HeaderName, HeaderValue};
+
+use crate::reply::{CALL_ID, START_TIME};
+
+/// The addresses that a call came by, the caller's first.
+pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// The host that the caller asked for.
+pub(crate) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// How the caller came.
+pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// Who answered.
+const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
+const MAX_CALL_ID: usize = 128;
+
+/// What a call is known by, to whoever made it, to its function and in the log.
+#[derive(Debug)]
+pub struct Ids {
+    call_id: HeaderValue,
+    start: HeaderValue,
+}
+
+impl Ids {
+    /// The id that the caller gave it, if that is harmless, else a new one; it begins now.
+    #[must_use]
+    pub fn of(given: Option<&HeaderValue>) -> Self {
+        let call_id = match given {
+            Some(given) if is_usable(given) => given.clone(),
+            _ => new_call_id(),
+        };
+        let start = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_nanos();
+        let start = HeaderValue::from(u64::try_from(start).unwrap_or(u64::MAX));
+        Self { call_id, start }
+    }
+
+    /// The call's id.
+    #[must_use]
+    pub fn call_id(&self) -> &HeaderValue {
+        &self.call_id
+    }
+
+    /// Says them on an answer, whoever made it, and who it comes from.
+    pub fn put_on(self, headers: &mut HeaderMap) {
+        headers.insert(CALL_ID, self.call_id);
+        headers.insert(START_TIME, self.start);
+        headers.insert(SERVED_BY, HeaderValue::from_static(crate::SERVED_BY));
+    }
+}
+
+/// What a function is told of a call, beside its head, which has nothing of it (`invoke/headers.rs`).
+#[derive(Debug)]
+pub struct Told<'a> {
+    /// Its id and its start.
+    pub ids: &'a Ids,
+    /// The addresses that it came by.
+    pub list: Cow<'a, HeaderValue>,
+    /// How the caller came.
+    pub proto: &'static str,
+    /// The host that the caller asked for, if it is not the one that the head has.
+    pub host: Option<HeaderValue>,
+}
+
+impl Told<'_> {
+    /// Puts it on a head that has this `Host`, in place of all that it may say itself.
+    pub fn put_on(&self, headers: &mut HeaderMap, host: Option<HeaderValue>) {
+        headers.insert(CALL_ID, self.ids.call_id.clone());
+        headers.insert(START_TIME, self.ids.start.clone());
+        headers.insert(FORWARDED_FOR, self.list.clone().into_owned());
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(self.proto));
+        if let Some(host) = self.host.clone().or(host) {
+            headers.insert(FORWARDED_HOST, host);
+        }
+    }
+
+    /// Writes it behind the fields of a head that has this `Host`, as HTTP/1.1 writes fields.
+    pub fn write(&self, into: &mut Vec<u8>, host: Option<&HeaderValue>) {
+        for piece in [
+            b"x-call-id: ",
+            self.ids.call_id.as_bytes(),
+            b"\r\nx-start-time: ",
+            self.ids.start.as_bytes(),
+            b"\r\nx-forwarded-for: ",
+            self.list.as_bytes(),
+            b"\r\nx-forwarded-proto: ",
+            self.proto.as_bytes(),
+            b"\r\n",
+        ] {
+            into.extend_from_slice(piece);
+        }
+        if let Some(host) = self.host.as_ref().or(host) {
+            for piece in [b"x-forwarded-host: ", host.as_bytes(), b"\r\n"] {
+                into.extend_from_slice(piece);
+            }
+        }
+    }
+}
+
+/// Visible ASCII and not too long: fit for a header, a log line and a path.
+fn is_usable(id: &HeaderValue) -> bool {
+    !id.is_empty() && id.len() <= MAX_CALL_ID && id.as_bytes().iter().all(u8::is_ascii_graphic)
+}
+
+fn new_call_id() -> HeaderValue {
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
+    HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).expect("a UUID is visible ASCII")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_id_is_kept_only_if_it_is_harmless() {
+        for good in ["abc-1", &"x".repeat(128)] {
+            let given = HeaderValue::from_str(good).unwrap();
+            assert_eq!(Ids::of(Some(&given)).call_id, good);
+        }
+        let (long, bytes) = ("x".repeat(129), HeaderValue::from_bytes(b"\xe9").unwrap());
+        let bad = ["", "a b", &long, "a\tb"].map(|bad| HeaderValue::from_str(bad).unwrap());
+        for bad in bad.iter().chain([&bytes]) {
+            assert_ne!(Ids::of(Some(bad)).call_id, bad, "{bad:?}");
+        }
+        let (one, two) = (Ids::of(None).call_id, Ids::of(None).call_id);
+        assert!(one != two && one.len() == 36 && is_usable(&one));
+    }
+
+    #[test]
+    fn an_answer_has_the_ids_of_its_call_and_nobody_elses() {
+        let mut headers = HeaderMap::new();
+        for name in [CALL_ID, START_TIME, SERVED_BY] {
+            headers.append(&name, HeaderValue::from_static("the function's"));
+            headers.append(name, HeaderValue::from_static("twice"));
+        }
+        Ids::of(Some(&HeaderValue::from_static("a-1"))).put_on(&mut headers);
+        assert_eq!(headers.len(), 3);
+        assert_eq!(headers[CALL_ID], "a-1");
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_put_on_a_head() {
+        let ids = Ids::of(None);
+        let (own, asked) = ("own.example", HeaderValue::from_static("shop.example"));
+        for host in [None, Some(HeaderValue::from_static(own))] {
+            let told = Told {
+                ids: &ids,
+                list: Cow::Owned(HeaderValue::from_static("1.2.3.4, 192.0.2.7")),
+                proto: "https",
+                host,
+            };
+            for host in [None, Some(&asked)] {
+                let (mut written, mut headers) = (Vec::new(), HeaderMap::new());
+                told.write(&mut written, host);
+                let lines = String::from_utf8(written).unwrap();
+                let pairs = lines.lines().map(|line| line.split_once(": ").unwrap());
+                // Whatever the head has said itself.
+                for (name, _) in pairs.clone() {
+                    let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+                    headers.append(name, HeaderValue::from_static("a lie"));
+                }
+                told.put_on(&mut headers, host.cloned());
+                assert_eq!(headers.len(), pairs.clone().count());
+                for (name, value) in pairs {
+                    assert_eq!(headers[name], value);
+                }
+            }
+        }
+    }
+}
