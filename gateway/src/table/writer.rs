@@ -5,6 +5,8 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use fnv::FnvHashMap;
+
 use super::{Function, Listing, Routes, Snapshot, Table};
 use crate::endpoint::Endpoint;
 use crate::function::{Deployment, FunctionName};
@@ -45,7 +47,8 @@ impl TableWriter {
     pub fn publish(&mut self, listing: Listing) -> Vec<Arc<Endpoint>> {
         let old = self.table.snapshot();
         let mut fresh = Vec::new();
-        let mut by_name = HashMap::with_capacity(listing.functions.len());
+        let mut by_name =
+            FnvHashMap::with_capacity_and_hasher(listing.functions.len(), Default::default());
         let mut short_names = Vec::new();
         for deployment in listing.functions {
             let name = deployment.name.clone();
@@ -149,7 +152,7 @@ fn turnstile(known: Option<&Arc<Function>>, most: usize) -> Arc<Turnstile> {
 
 /// Gives each short name to the one function that wants it. A full name comes first; a name that two want is nobody's.
 fn add_short_names(
-    by_name: &mut HashMap<FunctionName, Arc<Function>>,
+    by_name: &mut FnvHashMap<FunctionName, Arc<Function>>,
     wanted: Vec<(FunctionName, Arc<Function>)>,
 ) {
     let mut askers: HashMap<FunctionName, usize> = HashMap::new();
