@@ -57,7 +57,7 @@ pub fn outbound<'a>(headers: &mut HeaderMap, origin: &'a Origin, ids: &'a Ids) -
     if found.expect {
         headers.remove(EXPECT);
     }
-    if found.pretence {
+    if headers.keys().any(pretends) {
         strip_pretence(headers);
     }
     if found.trailer {
@@ -129,7 +129,7 @@ pub fn inbound(headers: &mut HeaderMap) {
         declare_harmless_trailers(headers);
     }
     // What the watchdog and the gateway have to say to each other is nobody else's business.
-    if found.pretence {
+    if found.watchdog {
         headers.remove(NOT_ACCEPTED);
         headers.remove(WATCHDOG);
     }
@@ -147,8 +147,8 @@ struct Found {
     te: bool,
     trailer: bool,
     expect: bool,
-    pretence: bool,
     ids: bool,
+    watchdog: bool,
 }
 
 impl Found {
@@ -164,8 +164,8 @@ impl Found {
             found.te |= name == TE;
             found.trailer |= name == TRAILER;
             found.expect |= name == EXPECT;
-            found.pretence |= pretends(name);
             found.ids |= name == CALL_ID || name == START_TIME;
+            found.watchdog |= name == NOT_ACCEPTED || name == WATCHDOG;
         }
         found
     }
