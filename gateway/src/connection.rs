@@ -7,7 +7,6 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::{TrySendError, http2};
 use hyper::header::{CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE};
-use hyper::http::request::Parts;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use hyper::{Request, Response, Version};
 use tokio::time::{Instant, timeout_at};
@@ -65,7 +64,7 @@ impl Connection {
 
     /// Begins a request, with what its function is told, if it is a call. It is sent while its answer is waited for.
     #[must_use]
-    pub fn send(self, head: &Parts, told: Option<&Told<'_>>, body: Upload) -> Waiting {
+    pub fn send<B>(self, head: &Request<B>, told: Option<&Told<'_>>, body: Upload) -> Waiting {
         match self {
             Self::One(mut connection) => {
                 connection.begin(head, told, body);
@@ -204,11 +203,11 @@ impl Body for Received {
 }
 
 /// A request in the words of HTTP/2: the host stands in the target, and framing is the protocol's own.
-fn in_h2<B>(head: &Parts, told: Option<&Told<'_>>, body: B) -> Request<B> {
+fn in_h2<A, B>(head: &Request<A>, told: Option<&Told<'_>>, body: B) -> Request<B> {
     let mut request = Request::new(body);
-    *request.method_mut() = head.method.clone();
+    *request.method_mut() = head.method().clone();
     *request.version_mut() = Version::HTTP_2;
-    *request.headers_mut() = head.headers.clone();
+    *request.headers_mut() = head.headers().clone();
     let headers = request.headers_mut();
     for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
         headers.remove(name);
@@ -220,7 +219,7 @@ fn in_h2<B>(head: &Parts, told: Option<&Told<'_>>, body: B) -> Request<B> {
     if let Some(told) = told {
         told.put_on(headers, host);
     }
-    let path = head.uri.path_and_query().cloned();
+    let path = head.uri().path_and_query().cloned();
     let mut target = hyper::http::uri::Parts::default();
     target.scheme = Some(Scheme::HTTP);
     target.authority = Some(authority.unwrap_or_else(|| Authority::from_static("function")));
@@ -255,14 +254,14 @@ mod tests {
             proto: "http",
             host: None,
         };
-        let request = in_h2(&request.unwrap().into_parts().0, Some(&told), ());
+        let request = in_h2(&request.unwrap(), Some(&told), ());
         assert_eq!(request.uri(), "http://shop.example:80/a%2Fb?c=d");
         assert_eq!(
             (request.method(), request.headers().len()),
             (&Method::POST, 6)
         );
         assert_eq!(request.headers()["x-forwarded-host"], "shop.example:80");
-        let (nameless, ()) = Request::get("/").body(()).unwrap().into_parts();
+        let nameless = Request::get("/").body(()).unwrap();
         let nameless = in_h2(&nameless, None, ());
         assert_eq!(nameless.uri(), "http://function/");
     }

@@ -2,30 +2,28 @@
 
 mod operators;
 
-use std::convert::Infallible;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONNECTION, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::http::uri::{PathAndQuery, Uri};
-use hyper::service::{Service, service_fn};
-use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::runtime::Handle;
 
 pub use self::operators::{metrics_service, system_service};
 use crate::api::{Manager, Pages};
+use crate::incoming::{Asked, Incoming, Upgrade};
 use crate::invoke::headers::{self, is_host};
 use crate::invoke::{Invoker, Origin};
 use crate::metrics::{Metrics, Refused};
 use crate::proxies::Proxies;
 use crate::reply::{self, Body, CALL_ID, Failure};
 use crate::router::{self, Operation, Page, Refusal, Route};
-use crate::server::Caller;
+use crate::server::{Answers, Caller};
 use crate::table::Own;
-use crate::told::{Ids, Told};
+use crate::told::{Answered, Ids, Told};
 
 /// Names a function for a request to `/`.
 pub const FUNCTION: HeaderName = HeaderName::from_static("x-function");
@@ -54,40 +52,23 @@ pub struct Edge {
 
 impl Edge {
     /// The service of one connection.
-    pub fn service(
-        self: Arc<Self>,
-        caller: Caller,
-    ) -> impl Service<
-        Request<Incoming>,
-        Response = Response<Body>,
-        Error = Infallible,
-        Future: Send + 'static,
-    > + Send
-    + Unpin
-    + 'static {
+    pub fn service(self: Arc<Self>, caller: Caller) -> impl Answers {
         let origin = origin(caller, &self.proxies);
-        service_fn(move |request| {
+        move |request: Asked| {
             let (edge, origin) = (self.clone(), origin.clone());
-            // Boxed, because hyper keeps room for this future as long as a connection lives: a third of what one
-            // that lies idle would take.
-            Box::pin(async move { Ok(edge.answer(request, &origin).await) })
-        })
+            async move { edge.answer(request, &origin).await }
+        }
     }
 
     /// Every answer bears the ids, whoever made it.
-    async fn answer(&self, request: Request<Incoming>, origin: &Origin) -> Response<Body> {
+    async fn answer(&self, request: Asked, origin: &Origin) -> Answered {
         let ids = Ids::of(request.headers().get(CALL_ID));
         let mut response = self.dispatch(request, origin, &ids).await;
-        finish(&mut response, ids, &self.pages);
-        response
+        finish(&mut response, &self.pages);
+        Answered { response, ids }
     }
 
-    async fn dispatch(
-        &self,
-        mut request: Request<Incoming>,
-        origin: &Origin,
-        ids: &Ids,
-    ) -> Response<Body> {
+    async fn dispatch(&self, mut request: Asked, origin: &Origin, ids: &Ids) -> Response<Body> {
         if request.headers().len() > self.max_headers {
             return self.refuse(ids, Refusal::TooManyFields(self.max_headers));
         }
@@ -95,7 +76,7 @@ impl Edge {
             return self.refuse(ids, refusal);
         }
         if self.invoker.table().may_have_routes() && !router::is_page(request.uri().path()) {
-            self.invoker.listed().await;
+            Box::pin(self.invoker.listed()).await;
         }
         let callee = match self.own(&request) {
             Some(callee) => callee,
@@ -105,7 +86,7 @@ impl Edge {
             None => match self.route(&request) {
                 Route::Function { name, rest } => Callee::of(name, rest, &request),
                 Route::Page(Page::Help) if self.calls_only => Err(Refusal::NoSuchPage),
-                Route::Page(page) => return self.page(page).await,
+                Route::Page(page) => return Box::pin(self.page(page)).await,
                 Route::Manage(operation) => {
                     let answer = manage(
                         &self.manager,
@@ -115,7 +96,7 @@ impl Edge {
                         &self.proxies,
                         ids,
                     );
-                    return on(&self.control, answer).await;
+                    return Box::pin(on(&self.control, answer)).await;
                 }
                 Route::Refused(refusal) => Err(refusal),
             },
@@ -177,23 +158,23 @@ fn origin(caller: Caller, proxies: &Proxies) -> Arc<Origin> {
     Arc::new(Origin::of(peer, caller.secure, is_proxy))
 }
 
-/// The manager's answer to whoever asks.
+/// The manager's answer to whoever asks. Boxed, because calls have no room for it.
 fn manage(
     manager: &Arc<Manager>,
     operation: Operation,
-    mut request: Request<Incoming>,
+    mut request: Asked,
     origin: &Origin,
     proxies: &Proxies,
     ids: &Ids,
-) -> impl Future<Output = Response<Body>> + Send + use<> {
+) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> {
     let manager = manager.clone();
     let call_id = ids.call_id().clone();
     request.headers_mut().insert(CALL_ID, call_id);
     let caller = origin.caller(request.headers(), proxies);
-    async move {
+    Box::pin(async move {
         let caller = caller.to_string();
-        manager.answer(operation, request, &caller).await
-    }
+        manager.answer(operation, *request, &caller).await
+    })
 }
 
 /// An answer that is made on another runtime, to its end: a change that was begun is finished, though its caller may have gone.
@@ -210,10 +191,8 @@ async fn on(
     })
 }
 
-/// Says on an answer which call it is the answer to, and, before the gateway ends, that the connection brings no further one. An
-/// upgraded one is no longer HTTP's.
-fn finish(response: &mut Response<Body>, ids: Ids, pages: &Pages) {
-    ids.put_on(response.headers_mut());
+/// Says on an answer, before the gateway ends, that the connection brings no further one. An upgraded one is no longer HTTP's.
+fn finish(response: &mut Response<Body>, pages: &Pages) {
     let is_draining = pages.draining.load(Ordering::Relaxed);
     if is_draining && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let close = HeaderValue::from_static("close");
@@ -292,17 +271,24 @@ fn refuse(metrics: &Metrics, ids: &Ids, refusal: Refusal) -> Response<Body> {
 
 /// Whether the message is addressed and framed in one way only: what two readers could read differently goes no further.
 fn framing(request: &Request<Incoming>) -> Result<(), Refusal> {
-    let headers = request.headers();
-    let mut hosts = headers.get_all(HOST).iter();
-    let addressed = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => is_host(host),
+    // One walk: to look a name up costs more than to pass a head's few fields.
+    let (mut hosts, mut codings) = (Only::default(), Only::default());
+    for (name, value) in request.headers() {
+        if name == HOST {
+            hosts.see(value);
+        } else if name == TRANSFER_ENCODING {
+            codings.see(value);
+        }
+    }
+    let addressed = match hosts {
+        Only::One(host) => is_host(host),
         // HTTP/2 has the authority in its place; before HTTP/1.1 there was none.
-        (None, _) => match request.version() {
+        Only::None => match request.version() {
             Version::HTTP_11 => false,
             Version::HTTP_2 => request.uri().authority().is_some(),
             _ => true,
         },
-        (Some(_), Some(_)) => false,
+        Only::Several => false,
     };
     let has_user = request
         .uri()
@@ -311,11 +297,28 @@ fn framing(request: &Request<Incoming>) -> Result<(), Refusal> {
     if !addressed || has_user {
         return Err(Refusal::BadHost);
     }
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+    match codings {
+        Only::None => Ok(()),
+        Only::One(one) if one.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err(Refusal::TransferCoding),
+    }
+}
+
+/// A field that may stand in a head once.
+#[derive(Default)]
+enum Only<'a> {
+    #[default]
+    None,
+    One(&'a HeaderValue),
+    Several,
+}
+
+impl<'a> Only<'a> {
+    fn see(&mut self, value: &'a HeaderValue) {
+        *self = match self {
+            Self::None => Self::One(value),
+            _ => Self::Several,
+        };
     }
 }
 
@@ -349,7 +352,7 @@ fn prepare<'a>(
     target: PathAndQuery,
     origin: &'a Origin,
     ids: &'a Ids,
-) -> (Told<'a>, Option<OnUpgrade>) {
+) -> (Told<'a>, Option<Upgrade>) {
     // RFC 9112 §3.2.2: the authority of an absolute-form target replaces the Host field.
     if let Some(host) = request
         .uri()
@@ -374,7 +377,7 @@ fn prepare<'a>(
     *request.uri_mut() = Uri::from(target);
     *request.version_mut() = Version::HTTP_11;
     let (told, upgrades) = headers::outbound(request.headers_mut(), origin, ids);
-    (told, upgrades.then(|| hyper::upgrade::on(request)))
+    (told, upgrades.then(|| Upgrade::of(request)).flatten())
 }
 
 /// A function's name, without an allocation.

@@ -1,12 +1,15 @@
-//! One HTTP/1.1 connection to an endpoint, driven by the call that it carries.
+//! One HTTP/1.1 connection to an endpoint, driven by the call that it carries; and what is read and written of HTTP/1.1 on either
+//! side of the gateway.
 //!
 //! There is no task for a connection and no channel between it and its call: the call's own task writes and reads, so that
 //! a call costs little more than its system calls (docs/decisions/0016). Request and answer overlap: an answer that comes
 //! early is passed on while the rest of the body is still sent.
 
 mod chunks;
+pub(crate) mod reading;
 mod receive;
 mod send;
+pub(crate) mod writing;
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
@@ -15,13 +18,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
-use hyper::http::request::Parts;
-use hyper::{Method, Response};
+use hyper::{Method, Request, Response};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use self::receive::Receiving;
-use self::send::{Halt, Sending};
+use self::writing::{Halt, Writing};
 use crate::alarm::Alarm;
 use crate::told::Told;
 use crate::upload::{self, Upload};
@@ -29,7 +31,7 @@ use crate::upload::{self, Upload};
 /// One connection, with what is on its way in both directions.
 pub struct Http1 {
     io: TcpStream,
-    sending: Sending,
+    sending: Writing<Upload>,
     receiving: Receiving,
     alarm: Alarm,
 }
@@ -53,7 +55,7 @@ impl Http1 {
     pub fn new(io: TcpStream) -> Self {
         Self {
             io,
-            sending: Sending::default(),
+            sending: Writing::default(),
             receiving: Receiving::default(),
             alarm: Alarm::default(),
         }
@@ -70,9 +72,9 @@ impl Http1 {
     }
 
     /// Begins a request, with what its function is told, if it is a call. It is sent while its answer is waited for.
-    pub fn begin(&mut self, head: &Parts, told: Option<&Told<'_>>, body: Upload) {
-        self.sending.begin(head, told, body);
-        self.receiving.begin(head.method == Method::HEAD);
+    pub fn begin<B>(&mut self, head: &Request<B>, told: Option<&Told<'_>>, body: Upload) {
+        send::begin(&mut self.sending, head, told, body);
+        self.receiving.begin(*head.method() == Method::HEAD);
     }
 
     /// Sends what was begun and waits for the head of the answer; `None` if it is not there in time, and may still come. The
@@ -90,7 +92,7 @@ impl Http1 {
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Unanswered>> {
         match self.sending.poll(cx, &mut self.io) {
-            Poll::Ready(Err(Halt::Caller(error))) => {
+            Poll::Ready(Err(Halt::Body(error))) => {
                 return Poll::Ready(Err(Unanswered::Caller(error)));
             }
             Poll::Ready(Err(Halt::Closed(error))) if self.sending.sent() == 0 => {
@@ -107,7 +109,7 @@ impl Http1 {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Unanswered>>> {
-        if let Poll::Ready(Err(Halt::Caller(error))) = self.sending.poll(cx, &mut self.io) {
+        if let Poll::Ready(Err(Halt::Body(error))) = self.sending.poll(cx, &mut self.io) {
             return Poll::Ready(Some(Err(Unanswered::Caller(error))));
         }
         self.receiving.poll_frame(cx, &mut self.io)
@@ -167,22 +169,8 @@ impl std::fmt::Display for Unanswered {
 
 impl std::error::Error for Unanswered {}
 
-/// Reads what there is, into room for so much; 0 is the end.
-fn poll_read(
-    cx: &mut Context<'_>,
-    io: &mut TcpStream,
-    into: &mut BytesMut,
-    room: usize,
-) -> Poll<io::Result<usize>> {
-    use tokio::io::AsyncReadExt;
-    into.reserve(room);
-    let mut read = std::pin::pin!(io.read_buf(into));
-    Future::poll(read.as_mut(), cx)
-}
-
 #[cfg(test)]
 mod tests {
-    use hyper::Request;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -210,7 +198,7 @@ mod tests {
             .uri("/a?b")
             .body(())
             .unwrap();
-        connection.begin(&head.into_parts().0, None, Upload::empty());
+        connection.begin(&head, None, Upload::empty());
         let asked_and_answered = async {
             let mut asked = vec![0; 1024];
             let length = theirs.read(&mut asked).await.unwrap();

@@ -13,10 +13,8 @@ mod tunnel;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Incoming;
 use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
-use hyper::upgrade::OnUpgrade;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Response, StatusCode};
 use tokio::sync::Notify;
 
 use self::attempts::Limit;
@@ -30,6 +28,7 @@ use crate::connection::Received;
 use crate::discovery::Freshness;
 use crate::drain::Drain;
 use crate::endpoint::Lease;
+use crate::incoming::{Asked, Upgrade};
 use crate::metrics::{Call, Metrics, Refused};
 use crate::probe::Prober;
 use crate::reply::{self, Body, Failure};
@@ -102,9 +101,9 @@ impl Invoker {
     pub async fn call(
         &self,
         name: &str,
-        mut request: Request<Incoming>,
+        mut request: Asked,
         told: &Told<'_>,
-        upgrade: Option<OnUpgrade>,
+        upgrade: Option<Upgrade>,
     ) -> Response<Body> {
         let call_id = told.ids.call_id();
         let Some(function) = self.find(name).await else {
@@ -162,7 +161,7 @@ impl Invoker {
         if found.is_some() || self.shared.table.is_published() {
             return found;
         }
-        self.listed().await;
+        Box::pin(self.listed()).await;
         self.shared.table.find(name)
     }
 
@@ -199,7 +198,7 @@ impl Invoker {
     async fn deliver(
         &self,
         function: Arc<Function>,
-        request: Request<Incoming>,
+        request: Asked,
         told: &Told<'_>,
         call: &mut Call,
     ) -> Result<(Taken, Duration), InvokeError> {
@@ -221,14 +220,14 @@ impl Invoker {
         let patience = self.shared.limits.patience;
         let own = match &function.turnstile {
             None => None,
-            Some(turnstile) => match turnstile.enter(patience).await {
+            Some(turnstile) => match Box::pin(turnstile.enter(patience)).await {
                 None => return Err(InvokeError::FunctionFull(turnstile.most())),
                 place => place,
             },
         };
         let all = match &self.shared.turnstile {
             None => None,
-            Some(turnstile) => match turnstile.enter(patience).await {
+            Some(turnstile) => match Box::pin(turnstile.enter(patience)).await {
                 None => return Err(InvokeError::GatewayFull(turnstile.most())),
                 place => place,
             },
@@ -242,12 +241,8 @@ impl Invoker {
             return Ok(function);
         }
         let name = function.deployment.name.as_str();
-        let function = self
-            .shared
-            .table
-            .ready(name, self.shared.limits.patience)
-            .await
-            .ok_or(InvokeError::Unknown(None))?;
+        let ready = self.shared.table.ready(name, self.shared.limits.patience);
+        let function = Box::pin(ready).await.ok_or(InvokeError::Unknown(None))?;
         match function.endpoints.len() {
             _ if function.is_ready() => Ok(function),
             0 => Err(InvokeError::NoReplica(function.deployment.replicas.desired)),

@@ -25,6 +25,7 @@ pub mod endpoint;
 pub mod function;
 pub mod handover;
 pub mod http1;
+pub mod incoming;
 pub mod invoke;
 pub mod life;
 pub mod metrics;

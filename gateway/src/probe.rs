@@ -195,7 +195,7 @@ async fn ask(
     let to = endpoint.address().socket;
     let connection = connect::connect(Protocol::Http1, to, connect_timeout).await?;
     let request = Request::get(path).header(HOST, HeaderValue::from_static("function"));
-    let Ok((head, ())) = request.body(()).map(Request::into_parts) else {
+    let Ok(head) = request.body(()) else {
         return Ok(Heard::Nonsense);
     };
     let asked = connection.send(&head, None, Upload::empty());

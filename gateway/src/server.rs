@@ -2,6 +2,7 @@
 
 mod doors;
 mod h2;
+mod http1;
 mod linger;
 mod opening;
 pub mod proxy_protocol;
@@ -10,17 +11,9 @@ mod tls;
 use std::future::Future;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use hyper::body::Incoming;
-use hyper::rt::{Read, Write};
-use hyper::server::conn::http1;
-use hyper::service::Service;
-use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::{Gauge, IntCounter};
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -30,12 +23,14 @@ use tokio_rustls::TlsAcceptor;
 
 use self::doors::Acceptor;
 pub use self::doors::{Door, cut_those_who_take_nothing, listen, listen_shared};
-use self::linger::{Remembering, linger};
+use self::http1::{End, Http1};
+use self::linger::linger;
 use self::opening::Opening;
 use self::proxy_protocol::ProxyProtocol;
 pub use self::tls::PROTOCOLS;
 use crate::drain::{Drain, Guest, Phase};
-use crate::reply::Body;
+use crate::incoming::{Asked, Stream};
+use crate::told::Answered;
 
 /// How long connections that are being made when the port closes have to get through.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -44,10 +39,6 @@ const SETTLE: Duration = Duration::from_millis(50);
 const LINGER: Duration = Duration::from_millis(500);
 /// How many connections that were too many may wait, on each worker, until their callers have read that.
 const MOST_TURNED_AWAY: usize = 256;
-/// As many header fields as hyper parses without an allocation, and refuses past that if it is told nothing else.
-const STACK_FIELDS: usize = 100;
-/// What of an answer waits to be written, and of a body to be read, beside the largest head that is let in.
-const WAITING: usize = 8 * 1024;
 /// How long tunnels may take to say goodbye once time is over.
 const FAREWELL: Duration = Duration::from_millis(1500);
 
@@ -60,6 +51,26 @@ pub struct Caller {
     pub is_known: bool,
     /// Whether it came by TLS.
     pub secure: bool,
+}
+
+/// What answers the requests of one connection.
+pub trait Answers: Send + Unpin + 'static {
+    /// An answer that is being made.
+    type Answer: Future<Output = Answered> + Send + 'static;
+    /// Begins to answer.
+    fn answer(&self, request: Asked) -> Self::Answer;
+}
+
+impl<F, A> Answers for F
+where
+    F: Fn(Asked) -> A + Send + Unpin + 'static,
+    A: Future<Output = Answered> + Send + 'static,
+{
+    type Answer = A;
+
+    fn answer(&self, request: Asked) -> A {
+        self(request)
+    }
 }
 
 /// What bounds a connection.
@@ -160,12 +171,9 @@ pub async fn serve<M, S>(
 ) -> io::Result<Drained>
 where
     M: Fn(Caller) -> S + Clone + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<Body>> + Send + Unpin + 'static,
-    S::Future: Send,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S: Answers,
 {
     let acceptor = Acceptor::of(doors)?;
-    let http = protocol(limits.each);
     let turned_away = Arc::new(());
     let open = |stream: TcpStream, peer, tls: Option<&TlsAcceptor>| {
         let Some(counted) = limits.all.admit() else {
@@ -181,8 +189,7 @@ where
         };
         match (tls, &limits.proxy_protocol) {
             (None, None) => {
-                let (io, service) = (TokioIo::new(stream), make(shown));
-                let connection = connection(&http, io, service, limits.each, guest, counted);
+                let connection = connection(stream, make(shown), limits.each, guest, counted);
                 drop(tokio::spawn(connection));
             }
             (tls, proxy_protocol) => {
@@ -190,7 +197,6 @@ where
                     stream,
                     proxy_protocol: proxy_protocol.clone(),
                     tls: tls.cloned(),
-                    http: http.clone(),
                     limits: limits.each,
                 };
                 let connection = opening.connection(shown, make.clone(), guest, counted);
@@ -249,28 +255,14 @@ fn turn_away(stream: TcpStream, secure: bool, drain: &Drain, others: &Arc<()>) {
     {
         let (one_more, guest) = (others.clone(), drain.guest());
         tokio::spawn(async move {
-            linger(TokioIo::new(stream), guest).await;
+            linger(stream, guest).await;
             drop(one_more);
         });
     }
 }
 
-fn protocol(limits: ConnectionLimits) -> http1::Builder {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(limits.read_timeout)
-        .max_header_size(limits.max_header_bytes)
-        .max_buf_size(limits.max_header_bytes + WAITING);
-    if limits.max_headers > STACK_FIELDS {
-        // Two allocations for each request; only those who want this pay for it.
-        http.max_headers(limits.max_headers);
-    }
-    http
-}
-
 /// One connection from its first request to its last; what it becomes by an upgrade goes on without it.
 fn connection<I, S>(
-    http: &http1::Builder,
     io: I,
     service: S,
     limits: ConnectionLimits,
@@ -278,63 +270,32 @@ fn connection<I, S>(
     counted: Counted,
 ) -> impl Future<Output = ()> + Send + 'static
 where
-    I: Read + Write + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<Body>> + Send + Unpin + 'static,
-    S::Future: Send,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: Stream + 'static,
+    S: Answers,
 {
     // Nothing of this is moved once the future runs: it would have room for both places, in every connection.
-    let mut connection = http
-        .serve_connection(io, Remembering::new(service))
-        .with_upgrades();
+    let mut connection = Http1::new(io, service, limits);
     async move {
         let _held = &counted;
-        let ended = tokio::select! {
+        let end = tokio::select! {
             biased;
-            ended = &mut connection => ended,
+            end = &mut connection => end,
             () = guest.reached(Phase::Finishing) => {
-                Pin::new(&mut connection).graceful_shutdown();
+                connection.finish();
                 // One that lies idle is at its end, and nobody waits for an answer on it.
-                if (&mut connection).now_or_never().is_some() {
-                    return;
-                }
                 tokio::select! {
-                    ended = &mut connection => ended,
+                    end = &mut connection => end,
                     () = guest.reached(Phase::Over) => return,
                 }
             }
         };
-        // What was upgraded goes on elsewhere.
-        if let Some(parts) = connection.into_parts() {
-            afterwards(ended, parts, limits, guest).await;
+        match end {
+            End::Done => {}
+            // Boxed, so that connections are not larger for an end that few of them have.
+            End::Unread(io) => Box::pin(linger(io, guest)).await,
+            End::Http2(io, service) => note(Box::pin(h2::serve(io, service, limits, guest)).await),
         }
     }
-}
-
-/// What is left to do on a connection on which HTTP/1 has ended. Boxed, so that connections are not larger for an end that few
-/// of them have.
-fn afterwards<I, S>(
-    mut ended: hyper::Result<()>,
-    parts: http1::Parts<I, Remembering<S>>,
-    limits: ConnectionLimits,
-    guest: Guest,
-) -> Pin<Box<dyn Future<Output = ()> + Send>>
-where
-    I: Read + Write + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<Body>> + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let is_nonsense = ended.as_ref().is_err_and(hyper::Error::is_parse);
-    Box::pin(async move {
-        if is_nonsense && parts.read_buf.starts_with(h2::PREFACE) {
-            let service = parts.service.service;
-            ended = h2::serve(parts.io, parts.read_buf, service, limits, guest).await;
-        } else if is_nonsense || ended.is_ok() && parts.service.had_body() {
-            linger(parts.io, guest).await;
-        }
-        note(ended);
-    })
 }
 
 /// Clients come, go and send nonsense: hyper has answered what can be answered.

@@ -5,10 +5,10 @@
 use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
+use hyper::{HeaderMap, Response};
 
-use crate::reply::{CALL_ID, START_TIME};
+use crate::reply::{Body, CALL_ID, START_TIME};
 
 /// The addresses that a call came by, the caller's first.
 pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -49,11 +49,50 @@ impl Ids {
         &self.call_id
     }
 
+    /// Writes them behind the fields of an answer, as HTTP/1.1 writes fields, and who it comes from.
+    pub fn write(&self, into: &mut Vec<u8>) {
+        for piece in [
+            b"x-call-id: ",
+            self.call_id.as_bytes(),
+            b"\r\nx-start-time: ",
+            self.start.as_bytes(),
+            b"\r\nx-served-by: ",
+            crate::SERVED_BY.as_bytes(),
+            b"\r\n",
+        ] {
+            into.extend_from_slice(piece);
+        }
+    }
+
     /// Says them on an answer, whoever made it, and who it comes from.
-    pub fn put_on(self, headers: &mut HeaderMap) {
+    fn put_on(self, headers: &mut HeaderMap) {
         headers.insert(CALL_ID, self.call_id);
         headers.insert(START_TIME, self.start);
         headers.insert(SERVED_BY, HeaderValue::from_static(crate::SERVED_BY));
+    }
+}
+
+/// An answer, and beside its head what is said on every one. A function may have said so itself: that does not count.
+pub struct Answered {
+    /// The answer.
+    pub response: Response<Body>,
+    /// The ids of its call.
+    pub ids: Ids,
+}
+
+impl Answered {
+    /// The answer with its ids in the head.
+    #[must_use]
+    pub fn whole(self) -> Response<Body> {
+        let Self { mut response, ids } = self;
+        ids.put_on(response.headers_mut());
+        response
+    }
+
+    /// Whether a field of the head does not count.
+    #[must_use]
+    pub fn is_said_beside(name: &HeaderName) -> bool {
+        name == CALL_ID || name == START_TIME || name == SERVED_BY
     }
 }
 

@@ -9,8 +9,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::HeaderMap;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
+use crate::incoming::Incoming;
 use crate::quantity;
 
 /// So much of a body is kept. Clones of what was read: a body costs this memory only until its call is answered.

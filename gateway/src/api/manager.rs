@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use hyper::header::{ACCEPT, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use tokio::sync::Notify;
@@ -16,6 +15,7 @@ use super::wanted::Home;
 use crate::auth::{self, Denied, Gate, Identity};
 use crate::discovery::operate::{Doing, Failed, Operator, Trouble};
 use crate::function::{FunctionName, MAX_REPLICAS};
+use crate::incoming::Incoming;
 use crate::metrics::{Metrics, Refused};
 use crate::reply::{self, Body, CALL_ID, Failure};
 use crate::router::Operation;

@@ -1,11 +1,7 @@
 //! The ports that take no calls are served beside the workers, where pages are made anyway, so that calls cost them nothing.
 
-use std::error::Error;
 use std::net::TcpListener;
 
-use hyper::body::Incoming;
-use hyper::service::Service;
-use hyper::{Request, Response};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -13,8 +9,7 @@ use super::limits;
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
-use crate::reply::Body;
-use crate::server::{self, Caller, Door, Order, Patience};
+use crate::server::{self, Answers, Caller, Door, Order, Patience};
 
 /// Operators and what they watch with; more are none.
 const MOST_CONNECTIONS: usize = 1024;
@@ -28,9 +23,7 @@ pub(super) fn serve<M, S>(
 ) -> JoinHandle<()>
 where
     M: Fn(Caller) -> S + Clone + Send + Sync + 'static,
-    S: Service<Request<Incoming>, Response = Response<Body>> + Send + Unpin + 'static,
-    S::Future: Send,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    S: Answers,
 {
     // Whoever watches is not counted among the callers, and comes in when there are too many of those.
     let counts = Metrics::new().connections();

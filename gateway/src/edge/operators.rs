@@ -1,22 +1,20 @@
 //! The services of the ports that take no calls: the operators' one, and the one for metrics.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
-use hyper::body::Incoming;
-use hyper::service::{Service, service_fn};
-use hyper::{Request, Response};
+use hyper::Response;
 use tokio::runtime::Handle;
 
 use super::{finish, framing, manage, on, origin, refuse};
 use crate::api::{Manager, Pages};
+use crate::incoming::Asked;
 use crate::invoke::Origin;
 use crate::metrics::Metrics;
 use crate::proxies::Proxies;
 use crate::reply::{Body, CALL_ID};
 use crate::router::{self, Page, Refusal, Route};
-use crate::server::Caller;
-use crate::told::Ids;
+use crate::server::{Answers, Caller};
+use crate::told::{Answered, Ids};
 
 /// The service of the operators' port: the management API and every page.
 pub fn system_service(
@@ -24,32 +22,25 @@ pub fn system_service(
     metrics: Arc<Metrics>,
     proxies: Proxies,
     caller: Caller,
-) -> impl Service<
-    Request<Incoming>,
-    Response = Response<Body>,
-    Error = Infallible,
-    Future: Send + 'static,
-> + Send
-+ Unpin
-+ 'static {
+) -> impl Answers {
     let origin = origin(caller, &proxies);
-    service_fn(move |request: Request<Incoming>| {
+    move |request: Asked| {
         let (manager, metrics) = (manager.clone(), metrics.clone());
         let (proxies, origin) = (proxies.clone(), origin.clone());
-        Box::pin(async move {
+        async move {
             let ids = Ids::of(request.headers().get(CALL_ID));
             let answer = answer(&manager, &metrics, request, &origin, &proxies, &ids);
             let mut response = answer.await;
-            finish(&mut response, ids, &manager.pages);
-            Ok(response)
-        })
-    })
+            finish(&mut response, &manager.pages);
+            Answered { response, ids }
+        }
+    }
 }
 
 async fn answer(
     manager: &Arc<Manager>,
     metrics: &Metrics,
-    request: Request<Incoming>,
+    request: Asked,
     origin: &Origin,
     proxies: &Proxies,
     ids: &Ids,
@@ -77,25 +68,14 @@ async fn answer(
 }
 
 /// The service of the metrics port: health, readiness and metrics, nothing else.
-pub fn metrics_service(
-    pages: Arc<Pages>,
-    metrics: Arc<Metrics>,
-) -> impl Service<
-    Request<Incoming>,
-    Response = Response<Body>,
-    Error = Infallible,
-    Future: Send + 'static,
-> + Send
-+ Unpin
-+ 'static {
-    service_fn(move |request: Request<Incoming>| {
+pub fn metrics_service(pages: Arc<Pages>, metrics: Arc<Metrics>) -> impl Answers {
+    move |request: Asked| {
         let ids = Ids::of(request.headers().get(CALL_ID));
-        let mut response = match router::route(request.method(), request.uri().path(), None, "") {
+        let response = match router::route(request.method(), request.uri().path(), None, "") {
             Route::Page(page @ (Page::Health | Page::Ready | Page::Metrics)) => pages.answer(&page),
             Route::Refused(refusal @ Refusal::Method { .. }) => refuse(&metrics, &ids, refusal),
             _ => refuse(&metrics, &ids, Refusal::NoSuchPage),
         };
-        ids.put_on(response.headers_mut());
-        std::future::ready(Ok(response))
-    })
+        std::future::ready(Answered { response, ids })
+    }
 }

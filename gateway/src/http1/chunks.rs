@@ -12,7 +12,7 @@ const MOST_TRAILERS: usize = 64;
 
 /// Where in a chunked body we are.
 #[derive(Debug, Default)]
-pub(super) enum Chunks {
+pub(crate) enum Chunks {
     /// In a size, of so many digits so far.
     Size(u64, u8),
     /// Between a size and the end of its line; so many bytes of that so far.

@@ -70,7 +70,7 @@ impl Invoker {
         loop {
             let Some(endpoint) = balance::pick(&function.endpoints, &tried) else {
                 let miss = missed.take();
-                let elsewhere = self.elsewhere(&function, &tried, miss.as_ref());
+                let elsewhere = Box::pin(self.elsewhere(&function, &tried, miss.as_ref()));
                 match limit.keep(outgoing, elsewhere).await? {
                     Some(other) => (function, missed) = (other, miss),
                     None => return miss.map_or(Err(none_ready(&function)), Miss::into_answer),
@@ -84,8 +84,10 @@ impl Invoker {
                 call.function().retried(miss.cause());
             }
             let lease = Lease::new(endpoint.clone());
-            let attempt = self.attempt(&function, lease, outgoing, call, limit);
-            let miss = match attempt.await? {
+            let miss = match self
+                .attempt(&function, lease, outgoing, call, limit)
+                .await?
+            {
                 Ok(taken) => return Ok(taken),
                 Err(miss) => miss,
             };
@@ -139,7 +141,8 @@ impl Invoker {
         }
         let to = endpoint.address().socket;
         let protocol = function.deployment.handling.protocol;
-        let connecting = connect(protocol, to, self.shared.limits.connect);
+        // Boxed, as all that few calls wait for: what they might need would be moved about in every call.
+        let connecting = Box::pin(connect(protocol, to, self.shared.limits.connect));
         match limit.keep(outgoing, connecting).await? {
             Ok(connection) => {
                 if let Some(shared) = connection.shared() {

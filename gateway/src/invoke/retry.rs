@@ -1,12 +1,12 @@
 //! A call that an endpoint did not take, or took in vain: what is known of it, and whether it may go elsewhere.
 
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::header::{HeaderName, HeaderValue, RETRY_AFTER};
-use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::{InvokeError, Taken};
 use crate::endpoint::WATCHDOG;
+use crate::incoming::{Asked, Incoming};
 use crate::metrics::Retried;
 use crate::told::Told;
 use crate::upload::{Source, Upload};
@@ -41,7 +41,7 @@ pub(super) fn word<B>(response: &Response<B>) -> Option<Word> {
 
 /// A request that can be sent more than once.
 pub(super) struct Outgoing<'a> {
-    head: Parts,
+    request: Asked,
     told: &'a Told<'a>,
     body: Source,
 }
@@ -52,16 +52,20 @@ impl<'a> Outgoing<'a> {
     /// # Errors
     /// The body is said to have more bytes than it may.
     pub(super) fn new(
-        request: Request<Incoming>,
+        mut request: Asked,
         told: &'a Told<'a>,
         max_body: u64,
     ) -> Result<Self, InvokeError> {
-        let (head, body) = request.into_parts();
+        let body = std::mem::take(request.body_mut());
         if body.size_hint().lower() > max_body {
             return Err(InvokeError::TooLarge(max_body));
         }
         let body = Source::new(body, max_body);
-        Ok(Self { head, told, body })
+        Ok(Self {
+            request,
+            told,
+            body,
+        })
     }
 
     /// Whether the caller has still to send what the function waits for.
@@ -70,8 +74,8 @@ impl<'a> Outgoing<'a> {
     }
 
     /// The head of the request.
-    pub(super) fn head(&self) -> &Parts {
-        &self.head
+    pub(super) fn head(&self) -> &Request<Incoming> {
+        &self.request
     }
 
     /// What the function is told beside its head.
@@ -88,7 +92,7 @@ impl<'a> Outgoing<'a> {
     pub(super) fn may_follow(&self, miss: &Miss, retries_idempotent: bool) -> bool {
         let is_allowed = match miss {
             Miss::Unconnected(_) | Miss::Declined(..) => true,
-            Miss::Broken(_) => retries_idempotent && is_idempotent(&self.head.method),
+            Miss::Broken(_) => retries_idempotent && is_idempotent(self.request.method()),
         };
         is_allowed && self.body.is_whole()
     }
@@ -197,15 +201,11 @@ mod tests {
             ("POST", false),
             ("PATCH", false),
         ] {
-            let (head, ()) = Request::builder()
-                .method(method)
-                .body(())
-                .unwrap()
-                .into_parts();
+            let request = Request::builder().method(method).body(Incoming::Empty);
             let ids = Ids::of(None);
             let origin = Origin::of([192, 0, 2, 7].into(), false, false);
             let outgoing = Outgoing {
-                head,
+                request: Box::new(request.unwrap()),
                 told: &origin.told(&HeaderMap::new(), &ids),
                 body: Source::Empty,
             };

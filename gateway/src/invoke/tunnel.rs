@@ -16,8 +16,6 @@ use std::time::Duration;
 use hyper::Response;
 use hyper::header::UPGRADE;
 use hyper::http::response::Parts;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
@@ -28,6 +26,7 @@ use crate::alarm::Alarm;
 use crate::drain::{Guest, Phase};
 use crate::endpoint::Lease;
 use crate::http1::Http1;
+use crate::incoming::Upgrade;
 use crate::metrics::Call;
 use crate::reply::Body;
 
@@ -76,12 +75,7 @@ impl fmt::Display for End {
 
 impl Tunnel {
     /// Begins beside the answer that tells the client of it.
-    pub(super) fn begin(
-        self,
-        client: OnUpgrade,
-        function: Http1,
-        mut head: Parts,
-    ) -> Response<Body> {
+    pub(super) fn begin(self, client: Upgrade, function: Http1, mut head: Parts) -> Response<Body> {
         let protocol = head.headers.get(UPGRADE).cloned();
         headers::inbound(&mut head.headers);
         let has_frames = protocol
@@ -95,16 +89,16 @@ impl Tunnel {
     }
 
     /// Carries bytes until the end.
-    async fn run(mut self, client: OnUpgrade, function: Http1, has_frames: bool) {
+    async fn run(mut self, client: Upgrade, function: Http1, has_frames: bool) {
         // The client went away before there was a tunnel.
-        let Ok(client) = client.await else {
+        let Some(client) = client.upgraded().await else {
             return;
         };
         let (function, come) = function.into_parts();
         let (read, write) = function.into_split();
         let frames = || has_frames.then(Frames::default);
         let mut ends = Ends {
-            client: TokioIo::new(client),
+            client,
             function: tokio::io::join(Cursor::new(come).chain(read), write),
             up: Flow::new(frames()),
             down: Flow::new(frames()),

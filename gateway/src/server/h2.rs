@@ -1,24 +1,24 @@
 //! HTTP/2 without TLS, for whoever begins with its preface ("prior knowledge"): gRPC, and clients that share a connection.
 
-use std::io;
+use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
-use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use hyper::rt::{Read, ReadBufCursor, Write};
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::server::conn::http2::Builder;
 use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::ConnectionLimits;
+use super::{Answers, ConnectionLimits};
 use crate::drain::{Guest, Phase};
+use crate::incoming::{Incoming, Prefixed, Stream};
 use crate::reply::{Body, BodyError};
 
 /// What a client that knows begins with (RFC 9113 §3.4). An HTTP/1 parser fails on it and has taken nothing of it.
@@ -38,23 +38,20 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// How long a client that is silent may take to answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Serves one connection, of which this much has been read, to its end.
+/// Serves one connection to its end.
 pub(super) async fn serve<I, S>(
-    io: I,
-    read: Bytes,
+    io: Prefixed<I>,
     service: S,
     limits: ConnectionLimits,
     mut guest: Guest,
 ) -> hyper::Result<()>
 where
-    I: Read + Write + Unpin,
-    S: Service<Request<Incoming>, Response = Response<Body>> + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: Stream + 'static,
+    S: Answers,
 {
     let calls = Calls::default();
     let counted = counted(service, calls.clone());
-    let io = Prefixed { read, io };
+    let io = TokioIo::new(io);
     let mut connection = pin!(protocol(limits).serve_connection(io, counted));
     let mut next = Phase::Leaving;
     loop {
@@ -175,22 +172,22 @@ impl Drop for Running {
 }
 
 /// The service, with each call counted until its answer's body has ended.
-fn counted<S>(
+fn counted<S: Answers>(
     service: S,
     calls: Calls,
-) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = S::Error, Future: Send + 'static>
-where
-    S: Service<Request<Incoming>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    service_fn(move |request| {
-        let mut running = calls.begin();
-        let answer = service.call(request);
+) -> impl Service<
+    Request<hyper::body::Incoming>,
+    Response = Response<Body>,
+    Error = Infallible,
+    Future: Send + 'static,
+> {
+    service_fn(move |request: Request<hyper::body::Incoming>| {
+        let running = calls.begin();
+        let answer = service.answer(Box::new(request.map(Incoming::Many)));
         async move {
             let answer = answer.await;
-            running.is_answered = answer.is_err();
-            Ok(answer?.map(|body| Body::stream(Held { body, running })))
+            let answer = answer.whole();
+            Ok(answer.map(|body| Body::stream(Held { body, running })))
         }
     })
 }
@@ -231,57 +228,5 @@ impl HttpBody for Held {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// A connection of which something has been read already.
-struct Prefixed<I> {
-    read: Bytes,
-    io: I,
-}
-
-impl<I: Read + Unpin> Read for Prefixed<I> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut into: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.read.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, into);
-        }
-        let fits = self.read.len().min(into.remaining());
-        into.put_slice(&self.read[..fits]);
-        self.read.advance(fits);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<I: Write + Unpin> Write for Prefixed<I> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, pieces)
     }
 }

@@ -2,17 +2,13 @@
 //! while. Closed at once, the kernel would answer those bytes with a reset, and a reset takes the answer away from a caller who has
 //! not read it yet.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::ready;
 use std::time::Duration;
 
-use hyper::Request;
-use hyper::body::{Body as _, Incoming};
-use hyper::rt::{Read, ReadBuf};
-use hyper::service::Service;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::timeout;
 
 use crate::drain::{Guest, Phase};
@@ -27,39 +23,8 @@ const MOST: usize = 64 << 20;
 /// What is read at once, on the stack.
 const PIECE: usize = 16 << 10;
 
-/// A service that remembers whether its last request had a body. How much of that has been read is HTTP's secret; a caller
-/// whose body was read closes as soon as it has its answer, and is waited for no longer than that.
-pub(super) struct Remembering<S> {
-    pub(super) service: S,
-    had_body: Cell<bool>,
-}
-
-impl<S> Remembering<S> {
-    pub(super) fn new(service: S) -> Self {
-        Self {
-            service,
-            had_body: Cell::new(false),
-        }
-    }
-
-    pub(super) fn had_body(&self) -> bool {
-        self.had_body.get()
-    }
-}
-
-impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Remembering<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn call(&self, request: Request<Incoming>) -> S::Future {
-        self.had_body.set(!request.body().is_end_stream());
-        self.service.call(request)
-    }
-}
-
 /// Waits until the caller closes, too. Our side of the connection has been shut down.
-pub(super) async fn linger(mut io: impl Read + Unpin, mut guest: Guest) {
+pub(super) async fn linger(mut io: impl AsyncRead + Unpin, mut guest: Guest) {
     let mut left = MOST;
     let until_closed = async {
         while left > 0 {
@@ -76,11 +41,11 @@ pub(super) async fn linger(mut io: impl Read + Unpin, mut guest: Guest) {
 }
 
 /// How much came and was thrown away; 0 is the end.
-async fn read(io: &mut (impl Read + Unpin)) -> usize {
+async fn read(io: &mut (impl AsyncRead + Unpin)) -> usize {
     poll_fn(|cx| {
         let mut piece = [MaybeUninit::uninit(); PIECE];
         let mut piece = ReadBuf::uninit(&mut piece);
-        let ended = ready!(Pin::new(&mut *io).poll_read(cx, piece.unfilled()));
+        let ended = ready!(Pin::new(&mut *io).poll_read(cx, &mut piece));
         let count = ended.map_or(0, |()| piece.filled().len());
         std::task::Poll::Ready(count)
     })

@@ -2,26 +2,19 @@
 
 use std::sync::Arc;
 
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::Service;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::proxy_protocol::ProxyProtocol;
 use super::tls::Shaking;
-use super::{Caller, ConnectionLimits, Counted, connection};
+use super::{Answers, Caller, ConnectionLimits, Counted, connection};
 use crate::drain::Guest;
-use crate::reply::Body;
 
 /// A connection on which nothing has been said yet.
 pub(super) struct Opening {
     pub(super) stream: TcpStream,
     pub(super) proxy_protocol: Option<Arc<ProxyProtocol>>,
     pub(super) tls: Option<TlsAcceptor>,
-    pub(super) http: http1::Builder,
     pub(super) limits: ConnectionLimits,
 }
 
@@ -35,15 +28,12 @@ impl Opening {
         counted: Counted,
     ) where
         M: Fn(Caller) -> S,
-        S: Service<Request<Incoming>, Response = Response<Body>> + Send + Unpin + 'static,
-        S::Future: Send,
-        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        S: Answers,
     {
         let Self {
             mut stream,
             proxy_protocol,
             tls,
-            http,
             limits,
         } = self;
         let mut caller = shown;
@@ -54,15 +44,11 @@ impl Opening {
         }
         let service = make(caller);
         match tls {
-            None => {
-                let io = TokioIo::new(stream);
-                connection(&http, io, service, limits, guest, counted).await;
-            }
+            None => connection(stream, service, limits, guest, counted).await,
             Some(tls) => {
                 let shaking = Shaking {
                     stream,
                     tls,
-                    http,
                     limits,
                 };
                 shaking.connection(service, guest, counted).await;

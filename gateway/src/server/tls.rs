@@ -4,20 +4,15 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::Service;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::{ConnectionLimits, Counted, h2, note};
+use super::{Answers, ConnectionLimits, Counted, h2, note};
 use crate::drain::{Drain, Guest, Phase};
-use crate::reply::Body;
+use crate::incoming::Prefixed;
 
 /// What both sides may speak behind the handshake, the one we prefer first (RFC 7301).
 pub const PROTOCOLS: [&[u8]; 2] = [H2, b"http/1.1"];
@@ -34,7 +29,6 @@ const FIRST_REQUEST: Duration = Duration::from_secs(2);
 pub(super) struct Shaking {
     pub(super) stream: TcpStream,
     pub(super) tls: TlsAcceptor,
-    pub(super) http: http1::Builder,
     pub(super) limits: ConnectionLimits,
 }
 
@@ -42,14 +36,11 @@ impl Shaking {
     /// The whole of it. The handshake may take as long as a request's head.
     pub(super) async fn connection<S>(self, service: S, mut guest: Guest, counted: Counted)
     where
-        S: Service<Request<Incoming>, Response = Response<Body>> + Send + Unpin + 'static,
-        S::Future: Send,
-        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        S: Answers,
     {
         let Self {
             stream,
             tls,
-            http,
             limits,
         } = self;
         // Boxed, as what follows: each is over before the next begins, and only one of them has to be held.
@@ -59,18 +50,20 @@ impl Shaking {
         ));
         match shaken.await.unwrap_or_else(|late| Err(late.into())) {
             Ok(stream) if agreed_on_h2(&stream) => {
-                let io = TokioIo::new(stream);
-                note(Box::pin(h2::serve(io, Bytes::new(), service, limits, guest)).await);
+                let io = Prefixed {
+                    read: Bytes::new(),
+                    io: stream,
+                };
+                note(Box::pin(h2::serve(io, service, limits, guest)).await);
                 drop(counted);
             }
             Ok(stream) => {
-                let io = TokioIo::new(stream);
                 if !guest.has_reached(Phase::Leaving) {
-                    let served = super::connection(&http, io, service, limits, guest, counted);
+                    let served = super::connection(stream, service, limits, guest, counted);
                     return Box::pin(served).await;
                 }
                 let own = Drain::default();
-                let served = super::connection(&http, io, service, limits, own.guest(), counted);
+                let served = super::connection(stream, service, limits, own.guest(), counted);
                 tokio::select! {
                     () = Box::pin(served) => {}
                     () = end_late(&own, guest) => {}

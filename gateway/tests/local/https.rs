@@ -14,6 +14,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
+use crate::support::client::get;
 use crate::support::gateway::{Folder, Gateway, skep};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -123,6 +124,11 @@ fn in_a_year() -> SystemTime {
 #[test]
 fn a_gateway_behind_https_is_asked_as_any_other() {
     let gateway = Gateway::of("  cat:\n    fprocess: cat");
+    assert_eq!(
+        get(gateway.address, "/function/cat").status,
+        200,
+        "it is ready"
+    );
     let authority = Authority::named("ours");
     let https = authority.before(gateway.address, "localhost", in_a_year());
     let (at, ca) = (https.at("localhost"), authority.file.as_str());

@@ -12,6 +12,7 @@ mod certificates;
 mod client;
 mod commands;
 mod conformance;
+mod connections;
 mod counts;
 mod early;
 mod failures;

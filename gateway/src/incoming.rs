@@ -1,0 +1,184 @@
+//! What a request brings beside its head: a body, whichever protocol it comes by, and the connection itself, where that is to
+//! become another protocol's.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use hyper::Request;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
+
+use crate::reply::BodyError;
+
+/// A request, in one place from its first byte to its last: it is handed on many times.
+pub type Asked = Box<Request<Incoming>>;
+
+/// What a client sends along with the head of a request.
+#[derive(Debug, Default)]
+pub enum Incoming {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// A body on a connection that carries one request at a time.
+    One(One),
+    /// A body beside others, over HTTP/2.
+    Many(hyper::body::Incoming),
+}
+
+/// The side of a connection that brings the body of the request that is on it.
+pub(crate) trait Bringing: Send {
+    /// The next piece, or the end. Whoever asks first has the client told that it may send, if it waits for that.
+    fn poll_frame(&mut self, cx: &mut Context<'_>)
+    -> Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+    /// Whether all of it has been taken.
+    fn is_over(&self) -> bool;
+    /// How much is to come.
+    fn size_hint(&self) -> SizeHint;
+    /// Nobody wants any more of it.
+    fn leave(&mut self);
+}
+
+/// The body of the one request on a connection; whoever holds it reads the connection itself.
+pub struct One(Arc<Mutex<dyn Bringing>>);
+
+impl One {
+    pub(crate) fn of(connection: Arc<Mutex<dyn Bringing>>) -> Self {
+        Self(connection)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, dyn Bringing + 'static> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for One {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("One")
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.lock().leave();
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::One(one) => one.lock().poll_frame(cx),
+            Self::Many(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::One(one) => one.lock().is_over(),
+            Self::Many(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::One(one) => one.lock().size_hint(),
+            Self::Many(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A connection, whatever it is made of.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<I: AsyncRead + AsyncWrite + Send + Unpin> Stream for I {}
+
+/// A connection that another protocol has taken over.
+pub(crate) type Upgraded = Prefixed<Box<dyn Stream>>;
+
+/// The connection of a request that asks for another protocol, once its answer has agreed to that.
+#[derive(Clone)]
+pub struct Upgrade(Arc<Mutex<Option<oneshot::Receiver<Upgraded>>>>);
+
+impl Upgrade {
+    /// Beside its sender.
+    pub(crate) fn new() -> (oneshot::Sender<Upgraded>, Self) {
+        let (sender, receiver) = oneshot::channel();
+        (sender, Self(Arc::new(Mutex::new(Some(receiver)))))
+    }
+
+    /// Takes it out of the request that asks.
+    pub(crate) fn of<B>(request: &mut Request<B>) -> Option<Self> {
+        request.extensions_mut().remove()
+    }
+
+    /// Waits for the connection; `None` if there is none after all.
+    pub(crate) async fn upgraded(self) -> Option<Upgraded> {
+        let receiver = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        receiver?.await.ok()
+    }
+}
+
+/// A connection of which something has been read already.
+pub(crate) struct Prefixed<I> {
+    pub(crate) read: Bytes,
+    pub(crate) io: I,
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Prefixed<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, into);
+        }
+        let fits = self.read.len().min(into.remaining());
+        into.put_slice(&self.read[..fits]);
+        self.read.advance(fits);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Prefixed<I> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, pieces)
+    }
+}

@@ -1,0 +1,185 @@
+//! What is said and done on one connection of HTTP/1.1, byte by byte: which answers there are, how they end, what follows.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::support::gateway::Gateway;
+use crate::support::upstream::Upstream;
+
+/// Everything that comes until the gateway closes, after these pieces have been sent one after the other.
+fn heard(gateway: &Gateway, pieces: &[&str]) -> String {
+    let mut stream = TcpStream::connect(gateway.address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    for piece in pieces {
+        stream.write_all(piece.as_bytes()).unwrap();
+        // So that they come as pieces; the outcome is the same if they do not.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).unwrap();
+    String::from_utf8(all).unwrap()
+}
+
+/// The statuses of the answers in it, and whether the last one says that the connection is closed.
+fn answers(heard: &str) -> (Vec<u16>, bool) {
+    // Sentences speak of HTTP, too.
+    let status = |piece: &str| piece.get(2..5)?.parse().ok();
+    let pieces = heard.split("HTTP/1.").skip(1);
+    let answers = pieces.filter_map(|piece| Some((status(piece)?, piece)));
+    let closes = |piece: &str| piece.to_lowercase().contains("\r\nconnection: close\r\n");
+    let last = answers.clone().last();
+    (
+        answers.map(|(status, _)| status).collect(),
+        last.is_some_and(|(_, piece)| closes(piece)),
+    )
+}
+
+#[test]
+fn what_is_no_request_is_answered_in_a_sentence_with_an_id_and_a_close() {
+    let gateway = Gateway::with("  cat:\n    fprocess: cat", &["--read-timeout", "1s"]);
+    let long = format!("GET /{} HTTP/1.1\r\nHost: t\r\n\r\n", "x".repeat(65_600));
+    for (request, status, sentence) in [
+        ("hello\r\n\r\n", 400, "not a request"),
+        (
+            "GET / HTTP/1.1\r\nHost : t\r\n\r\n",
+            400,
+            "name of a header field",
+        ),
+        ("GET / HTTP/3.0\r\nHost: t\r\n\r\n", 400, "versions"),
+        (
+            "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+            "HTTP/1.0",
+        ),
+        (&long, 431, "max_header_bytes"),
+        // It begins, and nothing more comes.
+        ("GET / HTTP/1.1\r\nHo", 408, "in time"),
+    ] {
+        let heard = heard(&gateway, &[request]);
+        assert_eq!(answers(&heard), (vec![status], true), "{heard}");
+        for part in [sentence, "x-call-id: ", "x-openfaas-internal: gateway"] {
+            assert!(heard.contains(part), "{part}: {heard}");
+        }
+    }
+    let began = Instant::now();
+    assert_eq!(heard(&gateway, &[]), "", "who says nothing hears nothing");
+    assert!((900..5000).contains(&began.elapsed().as_millis()));
+    assert_eq!(heard(&gateway, &["\r\n"]), "", "an empty line is nothing");
+}
+
+#[test]
+fn requests_in_one_piece_or_in_many_are_answered_one_after_the_other() {
+    let gateway = Gateway::of("  cat:\n    fprocess: cat");
+    let one = |body: &str| {
+        format!("POST /function/cat HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\n\r\n{body}")
+    };
+    let last = "POST /function/cat HTTP/1.1\r\nHost: t\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ndef\r\n0\r\n\r\n";
+    let all = one("abc") + "\r\n" + last;
+    let mut pieces = vec![vec![all.as_str()]];
+    pieces.push(
+        all.as_bytes()
+            .chunks(7)
+            .map(|piece| std::str::from_utf8(piece).unwrap())
+            .collect(),
+    );
+    for pieces in pieces {
+        let heard = heard(&gateway, &pieces);
+        assert_eq!(answers(&heard), (vec![200, 200], true), "{heard}");
+        let (first, second) = (heard.find("abc").unwrap(), heard.find("def").unwrap());
+        assert!(first < second);
+    }
+}
+
+#[test]
+fn a_body_that_nobody_wants_is_passed_over_if_it_is_there_and_ends_the_connection_if_it_is_not() {
+    let gateway = Gateway::of("  cat:\n    fprocess: cat");
+    let next = "GET /healthz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+    let there = "POST /function/nosuch HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\n\r\nabc";
+    let heard_all = heard(&gateway, &[&format!("{there}{next}")]);
+    assert_eq!(answers(&heard_all), (vec![404, 200], true), "{heard_all}");
+    for (head, rest) in [
+        ("Content-Length: 3\r\n\r\n", "abc"),
+        ("Expect: 100-continue\r\nContent-Length: 3\r\n\r\n", "abc"),
+        (
+            "Transfer-Encoding: chunked\r\n\r\n3\r\nab",
+            "c\r\n0\r\n\r\n",
+        ),
+    ] {
+        let head = format!("POST /function/nosuch HTTP/1.1\r\nHost: t\r\n{head}");
+        let heard = heard(&gateway, &[&head, &format!("{rest}{next}")]);
+        assert_eq!(answers(&heard), (vec![404], true), "{heard}");
+    }
+}
+
+#[test]
+fn the_word_to_send_is_given_once_somebody_wants_the_body() {
+    let gateway = Gateway::of("  cat:\n    fprocess: cat");
+    let head = |version| {
+        format!(
+            "POST /function/cat HTTP/{version}\r\nHost: t\r\nConnection: close\r\nExpect: 100-Continue\r\nContent-Length: 3\r\n\r\n"
+        )
+    };
+    let told = heard(&gateway, &[&head("1.1"), "abc"]);
+    assert_eq!(answers(&told), (vec![100, 200], true), "{told}");
+    let old = heard(&gateway, &[&head("1.0"), "abc"]);
+    assert_eq!(answers(&old), (vec![200], true), "{old}");
+}
+
+#[test]
+fn answers_end_as_their_request_can_understand() {
+    let upstream = Upstream::new(|stream, head| {
+        let answer: &[u8] = if head.starts_with("HEAD") {
+            b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\n"
+        } else if head.contains("/none") {
+            b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
+        } else if head.contains("/old") {
+            b"HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\nConnection: close\r\n\r\n"
+        } else {
+            b"HTTP/1.1 200 Fine\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n"
+        };
+        let _ = stream.write_all(answer);
+    });
+    let gateway = Gateway::of(&upstream.entry("f", ""));
+    let ask = |method: &str, path: &str, more: &str| {
+        let request = format!("{method} /function/f{path} {more}\r\n\r\n");
+        let heard = heard(&gateway, &[&request]).to_lowercase();
+        let (head, body) = heard.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.to_owned())
+    };
+    let close = "HTTP/1.1\r\nHost: t\r\nConnection: close";
+    let (head, body) = ask("GET", "", close);
+    assert!(head.starts_with("http/1.1 200 fine\r\n") && head.contains("\r\ndate: "));
+    assert!(head.contains("transfer-encoding: chunked"), "{head}");
+    assert_eq!(body, "3\r\nabc\r\n0\r\n\r\n", "nobody asked for trailers");
+    let (_, body) = ask("GET", "", &format!("{close}\r\nTE: trailers"));
+    assert_eq!(body, "3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n");
+    let (head, body) = ask("GET", "", "HTTP/1.0");
+    assert!(head.starts_with("http/1.0 200 fine") && !head.contains("transfer-encoding"));
+    assert_eq!(body, "abc", "to the end of the connection");
+    let (head, body) = ask("HEAD", "", close);
+    assert!(
+        head.contains("content-length: 7") && body.is_empty(),
+        "{head}"
+    );
+    let (head, body) = ask("GET", "/old", close);
+    assert!(
+        head.contains("content-length: 7") && body.is_empty(),
+        "{head}"
+    );
+    let (head, body) = ask("GET", "/none", close);
+    assert!(!head.contains("content-length") && !head.contains("transfer-encoding"));
+    assert!(body.is_empty());
+}
+
+#[test]
+fn http_1_0_keeps_its_connection_if_it_asks_for_that() {
+    let gateway = Gateway::of("  cat:\n    fprocess: cat");
+    let one = "GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    let heard = heard(&gateway, &[one, "GET /healthz HTTP/1.0\r\n\r\n"]);
+    assert_eq!(answers(&heard).0, [200, 200], "{heard}");
+    assert_eq!(heard.matches("\r\nconnection: keep-alive\r\n").count(), 1);
+}
