@@ -30,29 +30,42 @@ pub enum Incoming {
     Many(hyper::body::Incoming),
 }
 
-/// The side of a connection that brings the body of the request that is on it.
+/// The side of a connection that brings the body of the request that is on it. Whoever has the body of an earlier one gets nothing,
+/// and changes nothing.
 pub(crate) trait Bringing: Send {
     /// The next piece, or the end. Whoever asks first has the client told that it may send, if it waits for that.
-    fn poll_frame(&mut self, cx: &mut Context<'_>)
-    -> Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+    fn poll_frame(
+        &mut self,
+        request: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>>;
     /// Whether all of it has been taken.
-    fn is_over(&self) -> bool;
+    fn is_over(&self, request: u64) -> bool;
     /// How much is to come.
-    fn size_hint(&self) -> SizeHint;
+    fn size_hint(&self, request: u64) -> SizeHint;
     /// Nobody wants any more of it.
-    fn leave(&mut self);
+    fn leave(&mut self, request: u64);
 }
 
 /// The body of the one request on a connection; whoever holds it reads the connection itself.
-pub struct One(Arc<Mutex<dyn Bringing>>);
+pub struct One {
+    connection: Arc<Mutex<dyn Bringing>>,
+    /// Which of the connection's requests it belongs to.
+    request: u64,
+}
 
 impl One {
-    pub(crate) fn of(connection: Arc<Mutex<dyn Bringing>>) -> Self {
-        Self(connection)
+    pub(crate) fn of(connection: Arc<Mutex<dyn Bringing>>, request: u64) -> Self {
+        Self {
+            connection,
+            request,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, dyn Bringing + 'static> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -64,7 +77,7 @@ impl fmt::Debug for One {
 
 impl Drop for One {
     fn drop(&mut self) {
-        self.lock().leave();
+        self.lock().leave(self.request);
     }
 }
 
@@ -78,7 +91,7 @@ impl Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::One(one) => one.lock().poll_frame(cx),
+            Self::One(one) => one.lock().poll_frame(one.request, cx),
             Self::Many(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         }
     }
@@ -86,7 +99,7 @@ impl Body for Incoming {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::One(one) => one.lock().is_over(),
+            Self::One(one) => one.lock().is_over(one.request),
             Self::Many(body) => body.is_end_stream(),
         }
     }
@@ -94,7 +107,7 @@ impl Body for Incoming {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::One(one) => one.lock().size_hint(),
+            Self::One(one) => one.lock().size_hint(one.request),
             Self::Many(body) => body.size_hint(),
         }
     }

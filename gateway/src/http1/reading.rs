@@ -41,6 +41,8 @@ pub(crate) enum Rest {
     Chunked(Chunks),
     /// Everything until the connection is closed.
     ToClose,
+    /// Nobody knows: this is wrong with what came. Nothing of it is read a second time.
+    Wrong(&'static str),
     /// Nothing.
     #[default]
     Over,
@@ -80,8 +82,12 @@ impl Reading {
         (self.came, self.seen) = (0, 0);
     }
 
-    /// The head has been taken; this is to follow.
+    /// The head has been taken; this is to follow. A body whose length is known is read in as few pieces as can be.
     pub(crate) fn expect(&mut self, rest: Rest) {
+        if let Rest::Exact(length) = rest {
+            let length = usize::try_from(length).unwrap_or(LARGEST_READ);
+            self.room = self.room.max(length.min(LARGEST_READ));
+        }
         self.rest = rest;
     }
 
@@ -120,9 +126,16 @@ impl Reading {
         cx: &mut Context<'_>,
         io: &mut (impl AsyncRead + Unpin),
     ) -> Poll<io::Result<usize>> {
-        let read = ready!(poll_read(cx, io, &mut self.read, self.room))?;
+        let spare = |read: &BytesMut| read.capacity() - read.len();
+        // What is left of a buffer is used first: pieces of a body hold theirs, and each byte of a client that sends them one by one
+        // would hold one of its own.
+        if spare(&self.read) < self.room / 4 {
+            self.read.reserve(self.room);
+        }
+        let spare = spare(&self.read);
+        let read = ready!(poll_read(cx, io, &mut self.read))?;
         self.came = self.came.max(read);
-        if read >= self.room {
+        if read == spare {
             self.room = (self.room * 2).min(LARGEST_READ);
         }
         Poll::Ready(Ok(read))
@@ -166,6 +179,7 @@ impl Reading {
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         loop {
             match &mut self.rest {
+                Rest::Wrong(what) => return Poll::Ready(Some(Err(Broken::Nonsense(what)))),
                 Rest::Over | Rest::Exact(0) => {
                     self.rest = Rest::Over;
                     return Poll::Ready(None);
@@ -189,7 +203,10 @@ impl Reading {
                         return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
                     }
                     Ok(Found::Nothing) => {}
-                    Err(what) => return Poll::Ready(Some(Err(Broken::Nonsense(what)))),
+                    Err(what) => {
+                        self.rest = Rest::Wrong(what);
+                        continue;
+                    }
                 },
                 Rest::Exact(_) | Rest::ToClose => {}
             }
@@ -276,15 +293,13 @@ pub(crate) fn agreed(before: Option<u64>, value: &HeaderValue) -> Result<u64, &'
     }
 }
 
-/// Reads what there is, into room for so much; 0 is the end.
+/// Reads what there is, into what is spare; 0 is the end.
 fn poll_read(
     cx: &mut Context<'_>,
     io: &mut (impl AsyncRead + Unpin),
     into: &mut BytesMut,
-    room: usize,
 ) -> Poll<io::Result<usize>> {
     use tokio::io::AsyncReadExt;
-    into.reserve(room);
     let mut read = std::pin::pin!(io.read_buf(into));
     Future::poll(read.as_mut(), cx)
 }

@@ -157,6 +157,7 @@ where
         loop {
             // Before anything is written: a head and the beginning of its body go out together.
             if self.data.is_empty()
+                && self.framing.len() - self.gone <= COPIED
                 && let Some(body) = &mut self.body
             {
                 match Pin::new(body).poll_frame(cx) {

@@ -49,6 +49,8 @@ pub(super) struct Http1<I, S: Answers> {
     due: Option<Instant>,
     /// No request follows the present one.
     is_last: bool,
+    /// What came is no request, and more of it may come.
+    is_nonsense: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +100,7 @@ impl<I: Stream + 'static, S: Answers> Http1<I, S> {
             alarm: Alarm::default(),
             due: None,
             is_last: false,
+            is_nonsense: false,
         }
     }
 
@@ -139,7 +142,8 @@ impl<I: Stream + 'static, S: Answers> Http1<I, S> {
             mut request, about, ..
         } = head;
         if about.has_body {
-            *request.body_mut() = Incoming::One(One::of(self.wire.clone()));
+            let number = self.wire().request();
+            *request.body_mut() = Incoming::One(One::of(self.wire.clone(), number));
         }
         if about.upgrades {
             let (sender, upgrade) = Upgrade::new();
@@ -195,7 +199,7 @@ impl<I: Stream + 'static, S: Answers> Http1<I, S> {
             self.due = None;
             return Poll::Ready(State::Head);
         }
-        let unread = !is_over || wire.reading.len() > 0;
+        let unread = self.is_nonsense || !is_over || wire.reading.len() > 0;
         Poll::Ready(State::Close { unread })
     }
 
@@ -211,8 +215,8 @@ impl<I: Stream + 'static, S: Answers> Http1<I, S> {
 
     fn refuse(&mut self, wrong: Wrong, cx: &mut Context<'_>) {
         self.about = About::default();
+        self.is_nonsense = true;
         self.answer(wrong.answer(), cx);
-        self.is_last = true;
     }
 }
 

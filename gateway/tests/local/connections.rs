@@ -183,3 +183,27 @@ fn http_1_0_keeps_its_connection_if_it_asks_for_that() {
     assert_eq!(answers(&heard).0, [200, 200], "{heard}");
     assert_eq!(heard.matches("\r\nconnection: keep-alive\r\n").count(), 1);
 }
+
+#[test]
+fn what_follows_a_head_or_a_body_that_is_refused_is_no_request() {
+    let gateway = Gateway::of("  cat:\n    fprocess: cat");
+    let next = "GET /healthz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+    let post = "POST /function/cat HTTP/1.1\r\nHost: t\r\n";
+    for head in [
+        "Content-Length: 5\r\nContent-Length: 40\r\n\r\n",
+        "Content-Length: x\r\n\r\n",
+        "Transfer-Encoding: gzip\r\n\r\n",
+    ] {
+        let head = format!("{post}{head}");
+        for rest in [vec![next], vec!["P", next], vec![]] {
+            let pieces = [vec![head.as_str()], rest].concat();
+            let heard = heard(&gateway, &pieces);
+            assert_eq!(answers(&heard), (vec![400], true), "{pieces:?}: {heard}");
+        }
+    }
+    for body in ["5\r\nhelloX\r\n0\r\n\r\n", "5\n3\r\n\r\n0\r\n\r\n"] {
+        let all = format!("{post}Transfer-Encoding: chunked\r\n\r\n{body}{next}");
+        let heard = heard(&gateway, &[&all]);
+        assert_eq!(answers(&heard), (vec![400], true), "{body:?}: {heard}");
+    }
+}

@@ -96,12 +96,17 @@ pub(super) fn poll<I: Stream>(
 ) -> Poll<Next> {
     loop {
         if wire.reading.may_have_a_head() {
+            let come = wire.reading.len();
             match take(&mut wire.reading, limits) {
                 Ok(Some(mut head)) => {
                     wire.expect(std::mem::take(&mut head.rest), head.about.expects);
                     return Poll::Ready(Next::Request(head));
                 }
                 Ok(None) => {}
+                Err(wrong) if wire.reading.len() < come => {
+                    // A head it was: what follows it is no preface, and no request.
+                    return Poll::Ready(Next::Refused(wrong));
+                }
                 Err(_) if wire.reading.unread().starts_with(PREFACE) => {
                     return Poll::Ready(Next::Http2);
                 }
@@ -218,6 +223,8 @@ struct Said {
     length: Option<u64>,
     /// There is a transfer coding; whether the last one is `chunked`.
     coding: Option<bool>,
+    /// Codings are said in a way that others may read differently.
+    is_ambiguous: bool,
     close: bool,
     keep_alive: bool,
     expects: bool,
@@ -247,6 +254,8 @@ impl Said {
                 if is_old {
                     return Err(Wrong::Malformed("HTTP/1.0 has no transfer codings"));
                 }
+                said.is_ambiguous |=
+                    said.coding.is_some() || value.as_bytes().len() != b"chunked".len();
                 said.coding = Some(ends_chunked(&value));
             } else if name == CONNECTION {
                 said.close |= says(&value, "close");
@@ -280,8 +289,8 @@ impl Said {
 
     /// Whether another request may follow. Not if two readers could disagree where this one ends.
     fn keeps(&self, is_old: bool) -> bool {
-        let is_ambiguous = self.coding.is_some() && self.length.is_some();
-        !self.close && !is_ambiguous && (!is_old || self.keep_alive)
+        let has_both = self.coding.is_some() && self.length.is_some();
+        !self.close && !has_both && !self.is_ambiguous && (!is_old || self.keep_alive)
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) struct Wire<I> {
     pub(super) reading: Reading,
     /// What is left to say to a client that waits for the word to send; said when somebody asks for the body.
     go_ahead: &'static [u8],
+    /// Which request is the present one.
+    request: u64,
     /// Somebody has the body of the present request.
     is_held: bool,
     /// Who is to be told when nobody has it any longer.
@@ -38,6 +40,7 @@ impl<I: Stream> Wire<I> {
             io: Some(io),
             reading,
             go_ahead: &[],
+            request: 0,
             is_held: false,
             watcher: None,
         }
@@ -46,12 +49,18 @@ impl<I: Stream> Wire<I> {
     /// A head has been taken; this body follows.
     pub(super) fn expect(&mut self, rest: Rest, waits_for_word: bool) {
         self.reading.expect(rest);
+        self.request += 1;
         self.is_held = !self.reading.is_over();
         self.go_ahead = if self.is_held && waits_for_word {
             GO_AHEAD
         } else {
             &[]
         };
+    }
+
+    /// Which request is the present one.
+    pub(super) fn request(&self) -> u64 {
+        self.request
     }
 
     /// Reads what there is of a head; 0 is the end.
@@ -142,8 +151,12 @@ impl<I: Stream> Wire<I> {
 impl<I: Stream> Bringing for Wire<I> {
     fn poll_frame(
         &mut self,
+        request: u64,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.is_over(request) {
+            return Poll::Ready(None);
+        }
         if let Err(error) = ready!(self.poll_go_ahead(cx)) {
             return Poll::Ready(Some(Err(error.into())));
         }
@@ -164,15 +177,22 @@ impl<I: Stream> Bringing for Wire<I> {
         })
     }
 
-    fn is_over(&self) -> bool {
-        self.reading.is_over()
+    fn is_over(&self, request: u64) -> bool {
+        self.request != request || self.reading.is_over() && self.io.is_some()
     }
 
-    fn size_hint(&self) -> SizeHint {
-        self.reading.size_hint()
+    fn size_hint(&self, request: u64) -> SizeHint {
+        if self.request == request {
+            self.reading.size_hint()
+        } else {
+            SizeHint::with_exact(0)
+        }
     }
 
-    fn leave(&mut self) {
+    fn leave(&mut self, request: u64) {
+        if self.request != request {
+            return;
+        }
         self.is_held = false;
         if let Some(watcher) = self.watcher.take() {
             watcher.wake();
