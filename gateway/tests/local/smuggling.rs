@@ -295,10 +295,10 @@ fn gateway_and_watchdog_never_disagree_on_how_many_messages_there_are() {
 
 #[test]
 fn no_spelling_of_a_path_leads_to_another_function_or_to_the_management_api() {
-    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine";
+    let ok = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nmine";
     let (mine, other) = (
         Upstream::says(ok),
-        Upstream::says("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother"),
+        Upstream::says("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nother"),
     );
     let gateway = Gateway::of(&(mine.entry("mine", "") + &other.entry("other", "")));
     let ups = [
