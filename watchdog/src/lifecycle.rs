@@ -117,6 +117,8 @@ fn assemble(mut config: Config) -> io::Result<Watchdog> {
         connections: (0..config.workers).map(|_| Counter::default()).collect(),
         metrics: Metrics::new(),
         drain: watch::Sender::new(false),
+        closed: watch::Sender::new(false),
+        accepting: Counter::default(),
         log: Sink::stderr()?,
         debug: is_debugging.then(Sink::stdout).transpose()?,
         config,
@@ -227,6 +229,11 @@ async fn live(watchdog: &Watchdog, mut reaper: Reaper, stop: &mut Stop) -> ExitC
 async fn drained(watchdog: &Watchdog) -> Order {
     let quiet = async {
         while !watchdog.is_quiet() {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+        // Whoever is taken from here on would be cut off by our exit. Those who got through until now are told first.
+        watchdog.closed.send_replace(true);
+        while watchdog.accepting.count() > 0 || !watchdog.is_quiet() {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
     };

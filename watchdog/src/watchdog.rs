@@ -36,6 +36,10 @@ pub(crate) struct Watchdog {
     pub(crate) metrics: Metrics,
     /// Turns true when the drain begins.
     pub(crate) drain: watch::Sender<bool>,
+    /// Turns true when no connection is to be taken any more.
+    pub(crate) closed: watch::Sender<bool>,
+    /// Workers that still take connections.
+    pub(crate) accepting: Counter,
     /// stderr: our lines, and those of the commands.
     pub(crate) log: Sink,
     /// stdout, opened only when an option writes there.

@@ -1,11 +1,15 @@
 //! The serving threads: each has its own runtime and accepts on the one listening socket.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::task::spawn_local;
 
@@ -101,15 +105,32 @@ async fn accept(workers: &Arc<Workers>, number: usize) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(workers.listener.try_clone()?)?;
     let watchdog = &workers.watchdog;
     let own = &watchdog.connections[number];
+    let accepting = watchdog.accepting.enter(usize::MAX);
+    let mut closed = watchdog.closed.subscribe();
+    let mut closing = pin!(async move {
+        // An error means that the watchdog is gone, which ends the thread anyway.
+        let _ = closed.wait_for(|is_closed| *is_closed).await;
+    });
+    let take = |stream| {
+        let counted = own.enter(usize::MAX);
+        let served = connection::serve(stream, Arc::clone(watchdog));
+        spawn_local(async move {
+            served.await;
+            drop(counted);
+        });
+    };
     loop {
-        match listener.accept().await {
+        // First whoever waits, then the end.
+        let accepted = poll_fn(|cx| match listener.poll_accept(cx) {
+            Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+            Poll::Pending => closing.as_mut().poll(cx).map(|()| None),
+        });
+        let Some(accepted) = accepted.await else {
+            break;
+        };
+        match accepted {
             Ok((stream, _)) => {
-                let counted = own.enter(usize::MAX);
-                let served = connection::serve(stream, Arc::clone(watchdog));
-                spawn_local(async move {
-                    served.await;
-                    drop(counted);
-                });
+                take(stream);
                 workers.start_if_needed();
                 if workers
                     .loads()
@@ -120,6 +141,7 @@ async fn accept(workers: &Arc<Workers>, number: usize) -> io::Result<()> {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(_) if *watchdog.closed.borrow() => break,
             Err(error) => {
                 watchdog
                     .log
@@ -128,4 +150,17 @@ async fn accept(workers: &Arc<Workers>, number: usize) -> io::Result<()> {
             }
         }
     }
+    // The runtime may not have heard yet of the last who got through.
+    while let Ok((stream, _)) = workers.listener.accept() {
+        stream.set_nonblocking(true)?;
+        take(TcpStream::from_std(stream)?);
+    }
+    if !watchdog.config.inherit_listener {
+        // From now on callers are refused, and know that they may go elsewhere; another worker may have done so. What the gateway
+        // holds, too, goes on with the next watchdog.
+        let _ = rustix::net::shutdown(&workers.listener, rustix::net::Shutdown::Both);
+    }
+    drop(accepting);
+    // The connections that are left are served here.
+    std::future::pending().await
 }

@@ -3,6 +3,7 @@
 mod support;
 
 use std::io::{BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use support::client::{Request, receive};
@@ -64,6 +65,43 @@ fn a_drain_without_calls_exits_at_once_and_closes_idle_connections() {
     assert_eq!(code, Some(0));
     assert!(took < Duration::from_secs(1), "{took:?}");
     assert_eq!(idle.read(&mut [0; 16]).unwrap(), 0, "closed, not reset");
+}
+
+/// Calls on one connection after the other until nobody listens: how often it was told that the watchdog ends, and cut off.
+fn call_until_refused(address: SocketAddr) -> [usize; 2] {
+    let [mut told, mut cut] = [0; 2];
+    while let Ok(mut stream) = TcpStream::connect(address) {
+        let request = Request::post("/", "x").header("Connection", "close");
+        let mut answer = Vec::new();
+        let _ = stream.write_all(&request.bytes());
+        let _ = stream.read_to_end(&mut answer);
+        told += usize::from(answer.starts_with(b"HTTP/1.1 503"));
+        cut += usize::from(!answer.starts_with(b"HTTP/1.1 "));
+        // Somebody who calls all the time keeps a watchdog from its end.
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    [told, cut]
+}
+
+#[test]
+fn whoever_gets_through_to_a_watchdog_that_ends_is_told_so_and_not_cut_off() {
+    let mut all = [0; 2];
+    for round in 0..15 {
+        let mut watchdog = function("cat").start();
+        let address = watchdog.address;
+        let callers = [(); 3].map(|()| std::thread::spawn(move || call_until_refused(address)));
+        std::thread::sleep(Duration::from_millis(3 * round));
+        watchdog.signal("TERM");
+        assert_eq!(watchdog.exit().0, Some(0));
+        for caller in callers {
+            let counts = caller.join().unwrap();
+            all = [all[0] + counts[0], all[1] + counts[1]];
+        }
+    }
+    let [told, cut] = all;
+    println!("{told} were told, {cut} cut off");
+    // Between the last look at the queue and its end are two microseconds, and somebody may be made a connection in them.
+    assert!(cut <= 2 && told > 15, "{told} were told, {cut} cut off");
 }
 
 #[test]

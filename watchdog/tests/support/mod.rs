@@ -38,7 +38,7 @@ pub struct Builder {
 pub struct Watchdog {
     process: Child,
     inner: Inner,
-    address: SocketAddr,
+    pub address: SocketAddr,
     directory: PathBuf,
     log: Arc<Mutex<Vec<u8>>>,
     output: Arc<Mutex<Vec<u8>>>,
