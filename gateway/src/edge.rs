@@ -1,5 +1,6 @@
-//! The edge: the layers around every request, outermost first, and the dispatch of routes.
+//! The edge: what every request goes through, ids first, and the dispatch of routes.
 
+mod framing;
 mod operators;
 
 use std::future::Future;
@@ -7,15 +8,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use hyper::header::{ALLOW, CONNECTION, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{ALLOW, CONNECTION, HOST, HeaderName, HeaderValue, UPGRADE};
 use hyper::http::uri::{PathAndQuery, Uri};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::runtime::Handle;
 
+use self::framing::framing;
 pub use self::operators::{metrics_service, system_service};
 use crate::api::{Manager, Pages};
 use crate::incoming::{Asked, Incoming, Upgrade};
-use crate::invoke::headers::{self, is_host};
+use crate::invoke::headers;
 use crate::invoke::{Invoker, Origin};
 use crate::metrics::{Metrics, Refused};
 use crate::proxies::Proxies;
@@ -267,59 +269,6 @@ fn refuse(metrics: &Metrics, ids: &Ids, refusal: Refusal) -> Response<Body> {
             .insert(ALLOW, HeaderValue::from_static(allow));
     }
     response
-}
-
-/// Whether the message is addressed and framed in one way only: what two readers could read differently goes no further.
-fn framing(request: &Request<Incoming>) -> Result<(), Refusal> {
-    // One walk: to look a name up costs more than to pass a head's few fields.
-    let (mut hosts, mut codings) = (Only::default(), Only::default());
-    for (name, value) in request.headers() {
-        if name == HOST {
-            hosts.see(value);
-        } else if name == TRANSFER_ENCODING {
-            codings.see(value);
-        }
-    }
-    let addressed = match hosts {
-        Only::One(host) => is_host(host),
-        // HTTP/2 has the authority in its place; before HTTP/1.1 there was none.
-        Only::None => match request.version() {
-            Version::HTTP_11 => false,
-            Version::HTTP_2 => request.uri().authority().is_some(),
-            _ => true,
-        },
-        Only::Several => false,
-    };
-    let has_user = request
-        .uri()
-        .authority()
-        .is_some_and(|authority| authority.as_str().contains('@'));
-    if !addressed || has_user {
-        return Err(Refusal::BadHost);
-    }
-    match codings {
-        Only::None => Ok(()),
-        Only::One(one) if one.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(Refusal::TransferCoding),
-    }
-}
-
-/// A field that may stand in a head once.
-#[derive(Default)]
-enum Only<'a> {
-    #[default]
-    None,
-    One(&'a HeaderValue),
-    Several,
-}
-
-impl<'a> Only<'a> {
-    fn see(&mut self, value: &'a HeaderValue) {
-        *self = match self {
-            Self::None => Self::One(value),
-            _ => Self::Several,
-        };
-    }
 }
 
 /// Whom a request calls, apart from the request, which is about to be rewritten.

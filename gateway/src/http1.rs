@@ -150,8 +150,9 @@ impl Http1 {
 
     /// The connection itself after a switch of protocols, and what has been read of the other one already.
     #[must_use]
-    pub fn into_parts(self) -> (TcpStream, BytesMut) {
-        (self.io, self.receiving.into_rest())
+    pub fn into_parts(mut self) -> (TcpStream, BytesMut) {
+        let read = self.receiving.take_rest();
+        (self.io, read)
     }
 }
 

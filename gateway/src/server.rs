@@ -298,7 +298,7 @@ where
     }
 }
 
-/// Clients come, go and send nonsense: hyper has answered what can be answered.
+/// Clients of HTTP/2 come, go and send nonsense: hyper has answered what can be answered.
 fn note(ended: hyper::Result<()>) {
     if let Err(error) = ended {
         tracing::debug!("connection: {error}");

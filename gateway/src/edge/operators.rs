@@ -5,7 +5,8 @@ use std::sync::Arc;
 use hyper::Response;
 use tokio::runtime::Handle;
 
-use super::{finish, framing, manage, on, origin, refuse};
+use super::framing::framing;
+use super::{finish, manage, on, origin, refuse};
 use crate::api::{Manager, Pages};
 use crate::incoming::Asked;
 use crate::invoke::Origin;

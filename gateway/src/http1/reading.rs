@@ -115,9 +115,9 @@ impl Reading {
         }
     }
 
-    /// What has been read beyond the message.
-    pub(crate) fn into_rest(self) -> BytesMut {
-        self.read
+    /// Takes what has been read beyond the message.
+    pub(crate) fn take_rest(&mut self) -> BytesMut {
+        std::mem::take(&mut self.read)
     }
 
     /// Reads what there is; 0 is the end.

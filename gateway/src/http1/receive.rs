@@ -60,8 +60,8 @@ impl Receiving {
         self.reading.size_hint()
     }
 
-    pub(super) fn into_rest(self) -> BytesMut {
-        self.reading.into_rest()
+    pub(super) fn take_rest(&mut self) -> BytesMut {
+        self.reading.take_rest()
     }
 
     /// The head of the answer.

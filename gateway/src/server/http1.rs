@@ -12,7 +12,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use hyper::StatusCode;
 use tokio::io::AsyncWrite;
 use tokio::sync::oneshot;
@@ -168,14 +167,13 @@ impl<I: Stream + 'static, S: Answers> Http1<I, S> {
         let switches = answered.response.status() == StatusCode::SWITCHING_PROTOCOLS;
         // Who waits for that word in vain may send its body or the next request: nobody can tell which.
         closes |= late_go_ahead.is_none();
-        let begun = answer::begin(
+        self.is_last |= answer::begin(
             &mut self.writing,
             late_go_ahead.unwrap_or_default(),
             answered,
             self.about,
             closes,
         );
-        self.is_last |= begun.closes;
         self.state = State::Answer { switches };
     }
 
@@ -283,6 +281,3 @@ impl<I: Stream + 'static, S: Answers> Future for Http1<I, S> {
         }
     }
 }
-
-/// Takes a connection's bytes as they are.
-type Taken<I> = Option<(I, Bytes)>;

@@ -15,20 +15,14 @@ use crate::http1::writing::{Length, Writing, write_field, write_length};
 use crate::reply::Body;
 use crate::told::Answered;
 
-/// What has been said with the head.
-pub(super) struct Begun {
-    /// No request follows on this connection.
-    pub(super) closes: bool,
-}
-
-/// Begins to write an answer, after what is left to say before it.
+/// Begins to write an answer, after what is left to say before it. Says whether it is the last one on its connection.
 pub(super) fn begin(
     writing: &mut Writing<Body>,
     before: &[u8],
     answered: Answered,
     about: About,
     mut closes: bool,
-) -> Begun {
+) -> bool {
     let Answered { response, ids } = answered;
     let (head, body) = response.into_parts();
     let into = writing.begin();
@@ -91,7 +85,7 @@ pub(super) fn begin(
             writing.follow(length, body);
         }
     }
-    Begun { closes }
+    closes
 }
 
 /// How the body says where it ends; `None` if none may follow.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::io::AsyncWrite;
 
-use super::{MOST_UNWANTED, Taken};
+use super::MOST_UNWANTED;
 use crate::http1::reading::{Broken, Reading, Rest};
 use crate::incoming::{Bringing, Stream};
 use crate::reply::BodyError;
@@ -126,10 +126,9 @@ impl<I: Stream> Wire<I> {
         (left.len() < GO_AHEAD.len()).then_some(left)
     }
 
-    /// The connection, and what has been read on it and not been taken.
-    pub(super) fn take(&mut self) -> Taken<I> {
-        let read = std::mem::take(&mut self.reading).into_rest().freeze();
-        Some((self.io.take()?, read))
+    /// The connection, and what has been read on it and not been taken; once.
+    pub(super) fn take(&mut self) -> Option<(I, Bytes)> {
+        Some((self.io.take()?, self.reading.take_rest().freeze()))
     }
 
     fn poll_go_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -178,7 +177,7 @@ impl<I: Stream> Bringing for Wire<I> {
     }
 
     fn is_over(&self, request: u64) -> bool {
-        self.request != request || self.reading.is_over() && self.io.is_some()
+        self.request != request || self.reading.is_over()
     }
 
     fn size_hint(&self, request: u64) -> SizeHint {
