@@ -65,14 +65,7 @@ for ((round = 0; round < rounds; round++)); do
     done
 done
 
-# The same rate for all.
-steady=$(share skep.get64.rate nginx.get64.rate)
-for ((round = 0; round < rounds; round++)); do
-    for path in skep nginx upstream; do
-        url=${path}_url
-        pace "$path.steady" "$steady" "$seconds" "${!url}"
-    done
-done
+pace_all "$rounds" "$seconds"
 
 echo "gateway: medians of $rounds rounds of $seconds s"
 row "" skep nginx direct ratio rounds target

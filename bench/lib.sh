@@ -94,6 +94,18 @@ pace() { # series, calls a second, seconds, URL
     note "$1.p99" "$p99"
 }
 
+# Calls all three at one rate, in rounds: SHARE of the lower of the rates that the proxies took. Sets steady.
+pace_all() { # rounds, seconds
+    local round path url
+    steady=$(share skep.get64.rate nginx.get64.rate)
+    for ((round = 0; round < $1; round++)); do
+        for path in skep nginx upstream; do
+            url=${path}_url
+            pace "$path.steady" "$steady" "$2" "${!url}"
+        done
+    done
+}
+
 # Keeps a figure of this round; `median` gives the middle of all rounds.
 note() { # series, figure
     echo "$2" >>"$work/series.$1"

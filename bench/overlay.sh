@@ -108,14 +108,7 @@ for ((round = 0; round < rounds; round++)); do
     note upstream.get64.p99 "$p99"
 done
 
-# The same rate for all.
-steady=$(share skep.get64.rate nginx.get64.rate)
-for ((round = 0; round < rounds; round++)); do
-    for path in skep nginx upstream; do
-        url=${path}_url
-        pace "$path.steady" "$steady" "$seconds" "${!url}"
-    done
-done
+pace_all "$rounds" "$seconds"
 
 echo "overlay: medians of $rounds rounds of $seconds s, interleaved"
 row "" skep nginx direct ratio rounds target
