@@ -40,13 +40,7 @@ fn garbage_and_an_early_close_are_502_with_the_cause() {
         post(gateway.address, "/function/cat", "fine").text(),
         "fine"
     );
-    assert!(
-        gateway
-            .log()
-            .contains("function 'garbage' gave no proper answer"),
-        "{}",
-        gateway.log()
-    );
+    gateway.logs("function 'garbage' gave no proper answer");
 }
 
 #[test]
@@ -112,9 +106,7 @@ fn an_answer_that_stalls_is_broken_off_at_the_idle_limit() {
     let answer = get(gateway.address, "/function/stalls");
     assert!(answer.text() == "hello" && !answer.complete);
     assert!(began.elapsed() < Duration::from_secs(2));
-    eventually("the log says which limit", || {
-        gateway.log().contains("skep.idle-timeout")
-    });
+    gateway.logs("skep.idle-timeout");
 }
 
 #[test]

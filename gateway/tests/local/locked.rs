@@ -133,7 +133,7 @@ fn a_lock_holds_while_the_management_api_is_open_and_with_a_broken_label() {
     let gateway = Gateway::with(&broken, &["--data-dir", state.0.to_str().unwrap()]);
     assert_eq!(get(gateway.address, "/function/shop").status, 401);
     assert_eq!(call(&gateway, "/function/shop", &key).status, 200);
-    assert!(gateway.log().contains("skep.auth"), "{}", gateway.log());
+    gateway.logs("skep.auth");
 }
 
 #[test]

@@ -47,11 +47,7 @@ fn a_local_function_is_scaled_to_none_and_to_three() {
             described("availableReplicas") == replicas
         });
     }
-    let log = gateway.log();
-    let line = log
-        .lines()
-        .find(|line| line.contains("scale function to 3"))
-        .unwrap_or_else(|| panic!("no audit line in {log}"));
+    let line = gateway.line("scale function to 3");
     for part in ["audit", "cat", "127.0.0.1", "done"] {
         assert!(line.contains(part), "{part} in {line}");
     }

@@ -219,13 +219,8 @@ fn logs_are_text_or_json() {
     let output = run(&["local", "/nosuch.yml", "--log-format", "json"], &[]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot read /nosuch.yml"));
     let gateway = Gateway::with("  cat:\n    fprocess: cat", &["--log-format", "json"]);
-    eventually("a line", || gateway.log().contains("listening on"));
-    let log = gateway.log();
-    let line = log
-        .lines()
-        .find(|line| line.contains("listening on"))
-        .unwrap();
-    let json: serde_json::Value = serde_json::from_str(line).unwrap();
+    let line = gateway.line("listening on");
+    let json: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(json["level"], "INFO");
     std::io::stderr().flush().unwrap();
 }

@@ -116,7 +116,7 @@ fn a_client_is_told_which_port_is_for_what() {
         format!("http://{system} for {SYSTEM}\n"),
     ] {
         assert!(found.contains(&port), "{port} in {found}");
-        assert!(gateway.log().contains(&format!("listening on {port}")));
+        gateway.logs(&format!("listening on {port}"));
     }
     assert!(told(system, &["ls"], "").contains("cat"));
     let wrong = ask(public, &["doctor"], "");

@@ -73,9 +73,7 @@ fn a_second_signal_waits_for_nobody_and_still_ends_everything() {
     );
     eventually("the call runs", || !processes("sleep 4714.5").is_empty());
     gateway.signal("INT");
-    eventually("it drains", || {
-        gateway.log().contains("finishing running calls")
-    });
+    gateway.logs("finishing running calls");
     gateway.signal("INT");
     let took = within(Duration::from_secs(10), "it ends", || {
         !std::path::Path::new(&format!("/proc/{}/exe", gateway.pid())).exists()
@@ -168,9 +166,7 @@ fn a_changed_stack_file_is_applied_and_a_broken_one_is_not() {
         get(gateway.address, "/function/one").text() == "second\n"
     });
     gateway.change("  one:\n    fprocess: nosuchcommand");
-    eventually("the mistake is told", || {
-        gateway.log().contains("'nosuchcommand' was not found")
-    });
+    gateway.logs("'nosuchcommand' was not found");
     assert_eq!(get(gateway.address, "/function/one").text(), "second\n");
     assert_eq!(
         get(gateway.address, "/system/function/same").json()["createdAt"],
@@ -266,9 +262,5 @@ fn the_gateway_takes_all_the_descriptors_it_may_have_and_its_functions_do_not() 
     );
     drop(held);
     let narrow = Gateway::under("-n 500", "  cat:\n    fprocess: cat");
-    assert!(
-        narrow.log().contains("only 500 files may be open"),
-        "{}",
-        narrow.log()
-    );
+    narrow.logs("only 500 files may be open");
 }

@@ -49,7 +49,7 @@ fn the_next_gateway_takes_the_port_over_and_no_call_fails() {
         let next = start(address.port(), ["3", "1", "2", "2"][restart]);
         assert_eq!(next.address, address);
         assert_eq!(running.ended(), Some(0), "{}", running.log());
-        assert!(running.log().contains("a new gateway serves"));
+        running.logs("a new gateway serves");
         running = next;
     }
     for calls in calls {
@@ -57,11 +57,7 @@ fn the_next_gateway_takes_the_port_over_and_no_call_fails() {
         println!("{tally}");
         tally.assert_failed_at_most(0);
     }
-    assert!(
-        running
-            .log()
-            .contains("taking over from the gateway that runs")
-    );
+    running.logs("taking over from the gateway that runs");
 }
 
 /// Connects and sends nothing yet.

@@ -151,6 +151,7 @@ fn of_two_who_want_the_same_one_is_refused_and_told_so() {
         "it can be called by its name"
     );
     let lines = || gateway.log().matches("route refused").count();
+    gateway.logs("route refused");
     assert_eq!(lines(), 1);
     // Another listing is no change.
     post(
@@ -197,7 +198,7 @@ fn a_broken_label_leaves_the_function_without_a_route_and_says_which() {
             get(gateway.address, &format!("/function/{name}")).status,
             200
         );
-        assert!(gateway.log().contains(label), "{}", gateway.log());
+        gateway.logs(label);
     }
     assert!(get(gateway.address, "/system/functions").json().is_array());
     assert_eq!(

@@ -176,6 +176,21 @@ impl Gateway {
         self.log.lock().unwrap().clone()
     }
 
+    /// Waits for a text in its log, which arrives a moment after what it tells of.
+    pub fn logs(&self, text: &str) {
+        eventually(&format!("the log has {text:?}"), || {
+            self.log().contains(text)
+        });
+    }
+
+    /// The first line of its log that holds this text, once it is there.
+    pub fn line(&self, text: &str) -> String {
+        self.logs(text);
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains(text));
+        line.unwrap().to_owned()
+    }
+
     /// The value of a series on its metrics page, 0 if it is not there.
     pub fn metric(&self, series: &str) -> f64 {
         let page = client::get(self.address, "/metrics").text();

@@ -205,6 +205,7 @@ fn labels_opt_out_and_in_and_a_broken_one_is_ignored_with_a_warning() {
             404
         );
     }
+    world.gateway_logs("label ignored");
     let log = world.gateway_log();
     let warnings: Vec<_> = log
         .lines()

@@ -203,7 +203,7 @@ fn memory_that_docker_does_not_take_is_raised_and_told_back_as_it_was_written() 
     let note = "limits.memory: 5Mi is less than Docker takes: 6Mi is in force";
     assert_eq!(answer.status, 202, "{}", answer.text());
     assert!(answer.text().contains(note), "{}", answer.text());
-    assert!(world.gateway_log().contains(note));
+    world.gateway_logs(note);
     world.answers(&name);
     let told = world.describe(&name);
     assert_eq!(

@@ -116,6 +116,7 @@ fn a_gateway_that_may_write_nowhere_says_so_and_works() {
     };
     let name = world.service("skep/catservice", &[]);
     world.answers(&name);
+    world.gateway_logs("/var/lib/skep");
     let log = world.gateway_log();
     let warnings = log.lines().filter(|line| line.contains("/var/lib/skep"));
     assert_eq!(warnings.count(), 1, "{log}");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::client::{Answer, get, request, try_get};
-use crate::support::within;
+use crate::support::{eventually, within};
 
 /// How many worlds stand, and whether the Swarm is one that we made for them.
 static SWARM: Mutex<(usize, bool)> = Mutex::new((0, false));
@@ -290,6 +290,13 @@ impl World {
     pub(crate) fn gateway_log(&self) -> String {
         let output = try_docker(&["logs", &self.container]);
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+
+    /// Waits for a text in it: Docker keeps a line a moment after the gateway has written it.
+    pub(crate) fn gateway_logs(&self, text: &str) {
+        eventually(&format!("the log has {text:?}"), || {
+            self.gateway_log().contains(text)
+        });
     }
 }
 
