@@ -245,12 +245,12 @@ impl Place {
 
 impl Places {
     /// Notes them.
-    pub(crate) fn note(whole: &[u8], fields: &[Header<'_>]) -> Self {
+    pub(crate) fn note(&mut self, whole: &[u8], fields: &[Header<'_>]) {
         let place = |field: &Header<'_>| {
             let name = Place::within(whole, field.name.as_bytes());
             (name, Place::within(whole, field.value))
         };
-        Self(fields.iter().map(place).collect())
+        self.0.extend(fields.iter().map(place));
     }
 
     /// How many there are.

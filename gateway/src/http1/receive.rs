@@ -138,7 +138,8 @@ impl Receiving {
             head.extensions_mut().insert(reason);
         }
         let is_first_version = parsed.version != Some(1);
-        let places = Places::note(read, parsed.headers);
+        let mut places = Places::default();
+        places.note(read, parsed.headers);
         let text = self.reading.take(length);
         let headers = head.headers_mut();
         headers.reserve(places.len());

@@ -131,7 +131,8 @@ pub(super) fn poll<I: Stream>(
 
 /// Takes a head out of what was read; `None` if it is not whole.
 fn take(reading: &mut Reading, limits: ConnectionLimits) -> Result<Option<Head>, Wrong> {
-    let Some(parsed) = Parsed::parse(reading.unread(), limits)? else {
+    let mut places = Places::default();
+    let Some(parsed) = Parsed::parse(reading.unread(), limits, &mut places)? else {
         reading.has_no_head();
         return Ok(None);
     };
@@ -146,7 +147,7 @@ fn take(reading: &mut Reading, limits: ConnectionLimits) -> Result<Option<Head>,
     } else {
         Version::HTTP_11
     };
-    let said = Said::gather(&parsed.places, &text, is_old, request.headers_mut())?;
+    let said = Said::gather(&places, &text, is_old, request.headers_mut())?;
     let rest = said.rest()?;
     let about = About {
         is_old,
@@ -165,18 +166,21 @@ fn take(reading: &mut Reading, limits: ConnectionLimits) -> Result<Option<Head>,
     }))
 }
 
-/// A whole head, as the parser saw it.
+/// A whole head, as the parser saw it, but for its fields.
 struct Parsed {
     length: usize,
     method: Method,
     target: Place,
     is_old: bool,
-    places: Places,
 }
 
 impl Parsed {
-    /// `None` if it is not whole.
-    fn parse(read: &[u8], limits: ConnectionLimits) -> Result<Option<Self>, Wrong> {
+    /// Notes the places of its fields where they are used: they are too many to be moved about. `None` if it is not whole.
+    fn parse(
+        read: &[u8],
+        limits: ConnectionLimits,
+        places: &mut Places,
+    ) -> Result<Option<Self>, Wrong> {
         let mut fields: SmallVec<[_; STACK_FIELDS]> = if limits.max_headers > STACK_FIELDS {
             smallvec![MaybeUninit::uninit(); limits.max_headers]
         } else {
@@ -207,12 +211,12 @@ impl Parsed {
         }
         let method = Method::from_bytes(method.as_bytes())
             .map_err(|_| Wrong::Malformed("the request's method is none"))?;
+        places.note(read, parsed.headers);
         Ok(Some(Self {
             length,
             method,
             target: Place::within(read, target.as_bytes()),
             is_old: version == 0,
-            places: Places::note(read, parsed.headers),
         }))
     }
 }
