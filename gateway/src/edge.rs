@@ -130,8 +130,10 @@ impl Edge {
     }
 
     fn route<'a>(&self, request: &'a Request<Incoming>) -> Route<'a> {
-        let x_function = request.headers().get(FUNCTION).map(HeaderValue::as_bytes);
         let path = request.uri().path();
+        // It counts nowhere else, and to look it up takes its time.
+        let x_function = (path == "/").then(|| request.headers().get(FUNCTION));
+        let x_function = x_function.flatten().map(HeaderValue::as_bytes);
         router::route(request.method(), path, x_function, &self.namespace)
     }
 
@@ -170,8 +172,7 @@ fn manage(
     ids: &Ids,
 ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> {
     let manager = manager.clone();
-    let call_id = ids.call_id().clone();
-    request.headers_mut().insert(CALL_ID, call_id);
+    ids.put_on(request.headers_mut());
     let caller = origin.caller(request.headers(), proxies);
     Box::pin(async move {
         let caller = caller.to_string();
@@ -310,8 +311,8 @@ fn prepare<'a>(
     {
         request.headers_mut().insert(HOST, host);
     }
-    if !request.headers().contains_key(HOST) {
-        // HTTP/1.0 needs none; HTTP/1.1 towards the function does.
+    // HTTP/1.1 has one (`framing`), and the function is spoken to in that; HTTP/1.0 needs none.
+    if request.version() != Version::HTTP_11 && !request.headers().contains_key(HOST) {
         request
             .headers_mut()
             .insert(HOST, HeaderValue::from_static("function"));

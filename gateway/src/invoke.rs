@@ -13,7 +13,7 @@ mod tunnel;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::WWW_AUTHENTICATE;
 use hyper::{Response, StatusCode};
 use tokio::sync::Notify;
 
@@ -33,7 +33,7 @@ use crate::metrics::{Call, Metrics, Refused};
 use crate::probe::Prober;
 use crate::reply::{self, Body, Failure};
 use crate::table::{Function, Table};
-use crate::told::Told;
+use crate::told::{Ids, Told};
 use crate::turnstile::{Place, Turnstile};
 
 /// The limits of a call, where the function sets none of its own.
@@ -105,10 +105,9 @@ impl Invoker {
         told: &Told<'_>,
         upgrade: Option<Upgrade>,
     ) -> Response<Body> {
-        let call_id = told.ids.call_id();
         let Some(function) = self.find(name).await else {
             self.shared.metrics.refused(Refused::NotFound);
-            return refuse(name, &self.unknown(name), call_id);
+            return refuse(name, &self.unknown(name), told.ids);
         };
         if function.deployment.handling.asks_key {
             let full_name = function.deployment.name.as_str();
@@ -118,7 +117,7 @@ impl Invoker {
                 .admit_call(request.headers_mut(), full_name);
             if let Err(denied) = admitted {
                 self.shared.metrics.refused(Refused::Unauthorized);
-                return turn_away(full_name, denied, call_id);
+                return turn_away(full_name, denied, told.ids);
             }
         }
         let mut call = Call::begin(function.metrics.clone());
@@ -127,7 +126,7 @@ impl Invoker {
                 let (head, body) = taken.response.into_parts();
                 let (Some(client), Received::One(function)) = (upgrade, body) else {
                     call.answered(InvokeError::Unasked.status().as_u16());
-                    return refuse(name, &InvokeError::Unasked, call_id);
+                    return refuse(name, &InvokeError::Unasked, told.ids);
                 };
                 call.answered(head.status.as_u16());
                 Tunnel {
@@ -141,7 +140,12 @@ impl Invoker {
             Ok((taken, idle)) => {
                 let Taken { response, lease } = taken;
                 call.answered(response.status().as_u16());
-                tracing::debug!(function = name, status = response.status().as_u16(), id = ?call_id, "answered");
+                tracing::debug!(
+                    function = name,
+                    status = response.status().as_u16(),
+                    id = told.ids.call_id(),
+                    "answered"
+                );
                 let (mut head, body) = response.into_parts();
                 headers::inbound(&mut head.headers);
                 Response::from_parts(
@@ -151,7 +155,7 @@ impl Invoker {
             }
             Err(error) => {
                 call.answered(error.status().as_u16());
-                refuse(name, &error, call_id)
+                refuse(name, &error, told.ids)
             }
         }
     }
@@ -252,12 +256,12 @@ impl Invoker {
 }
 
 /// Answers whoever has no key for this function.
-fn turn_away(name: &str, denied: Denied, call_id: &HeaderValue) -> Response<Body> {
+fn turn_away(name: &str, denied: Denied, ids: &Ids) -> Response<Body> {
     let mut response = reply::failure(&Failure {
         status: denied.status(),
         sentence: denied.sentence(&format!("function '{name}'")),
         cause: String::new(),
-        call_id,
+        call_id: ids.call_id(),
         retry_after: denied.retry_after(),
     });
     if denied.status() == StatusCode::UNAUTHORIZED {
@@ -268,12 +272,12 @@ fn turn_away(name: &str, denied: Denied, call_id: &HeaderValue) -> Response<Body
     response
 }
 
-fn refuse(name: &str, error: &InvokeError, call_id: &HeaderValue) -> Response<Body> {
+fn refuse(name: &str, error: &InvokeError, ids: &Ids) -> Response<Body> {
     reply::failure(&Failure {
         status: error.status(),
         sentence: error.sentence(name),
         cause: error.to_string(),
-        call_id,
+        call_id: ids.call_id(),
         retry_after: error.retry_after(),
     })
 }

@@ -116,7 +116,7 @@ pub struct Failure<'a> {
     /// The cause in detail, for the log alone.
     pub cause: String,
     /// The call's id, in both.
-    pub call_id: &'a HeaderValue,
+    pub call_id: &'a str,
     /// When it makes sense to come again, in seconds.
     pub retry_after: Option<u32>,
 }
@@ -124,7 +124,7 @@ pub struct Failure<'a> {
 /// Answers a failed request in a sentence, and logs it under the same id.
 #[must_use]
 pub fn failure(failure: &Failure<'_>) -> Response<Body> {
-    let id = failure.call_id.to_str().unwrap_or("-");
+    let id = failure.call_id;
     let response = text(
         failure.status,
         format!("{} (call {id})\n", failure.sentence),
@@ -136,7 +136,7 @@ pub fn failure(failure: &Failure<'_>) -> Response<Body> {
 #[must_use]
 pub fn problem(failure: &Failure<'_>) -> Response<Body> {
     let title = failure.status.canonical_reason().unwrap_or_default();
-    let id = failure.call_id.to_str().unwrap_or("-");
+    let id = failure.call_id;
     let problem = serde_json::json!({
         "title": title, "status": failure.status.as_u16(), "detail": failure.sentence, "call_id": id,
     });
@@ -152,10 +152,9 @@ fn finish(failure: &Failure<'_>, mut response: Response<Body>) -> Response<Body>
         status,
         sentence,
         cause,
-        call_id,
+        call_id: id,
         retry_after,
     } = failure;
-    let id = call_id.to_str().unwrap_or("-");
     if status.is_server_error() {
         tracing::warn!(status = status.as_u16(), id, cause, "{sentence}");
     } else {

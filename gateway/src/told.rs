@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response};
+use uuid::fmt::Hyphenated;
 
 use crate::reply::{Body, CALL_ID, START_TIME};
 
@@ -23,8 +24,15 @@ const MAX_CALL_ID: usize = 128;
 /// What a call is known by, to whoever made it, to its function and in the log.
 #[derive(Debug)]
 pub struct Ids {
-    call_id: HeaderValue,
-    start: HeaderValue,
+    call_id: CallId,
+    /// Nanoseconds since 1970.
+    start: u64,
+}
+
+#[derive(Debug)]
+enum CallId {
+    Given(HeaderValue),
+    Made([u8; Hyphenated::LENGTH]),
 }
 
 impl Ids {
@@ -32,43 +40,62 @@ impl Ids {
     #[must_use]
     pub fn of(given: Option<&HeaderValue>) -> Self {
         let call_id = match given {
-            Some(given) if is_usable(given) => given.clone(),
-            _ => new_call_id(),
+            Some(given) if is_usable(given) => CallId::Given(given.clone()),
+            _ => CallId::new(),
         };
         let start = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .as_nanos();
-        let start = HeaderValue::from(u64::try_from(start).unwrap_or(u64::MAX));
-        Self { call_id, start }
+        Self {
+            call_id,
+            start: u64::try_from(start).unwrap_or(u64::MAX),
+        }
     }
 
-    /// The call's id.
+    /// The call's id: visible ASCII, and not long.
     #[must_use]
-    pub fn call_id(&self) -> &HeaderValue {
-        &self.call_id
+    pub fn call_id(&self) -> &str {
+        std::str::from_utf8(self.call_id.as_bytes()).unwrap_or_default()
     }
 
-    /// Writes them behind the fields of an answer, as HTTP/1.1 writes fields, and who it comes from.
-    pub fn write(&self, into: &mut Vec<u8>) {
+    /// Writes both behind the fields of a head, as HTTP/1.1 writes fields.
+    fn write(&self, into: &mut Vec<u8>) {
         for piece in [
             b"x-call-id: ",
             self.call_id.as_bytes(),
             b"\r\nx-start-time: ",
-            self.start.as_bytes(),
-            b"\r\nx-served-by: ",
-            crate::SERVED_BY.as_bytes(),
+            itoa::Buffer::new().format(self.start).as_bytes(),
             b"\r\n",
         ] {
             into.extend_from_slice(piece);
         }
     }
 
-    /// Says them on an answer, whoever made it, and who it comes from.
-    fn put_on(self, headers: &mut HeaderMap) {
-        headers.insert(CALL_ID, self.call_id);
-        headers.insert(START_TIME, self.start);
-        headers.insert(SERVED_BY, HeaderValue::from_static(crate::SERVED_BY));
+    /// Says both on a head, in place of all that it may say itself.
+    pub fn put_on(&self, headers: &mut HeaderMap) {
+        let call_id = match &self.call_id {
+            CallId::Given(id) => id.clone(),
+            CallId::Made(text) => HeaderValue::from_bytes(text).expect("a UUID is visible ASCII"),
+        };
+        headers.insert(CALL_ID, call_id);
+        headers.insert(START_TIME, HeaderValue::from(self.start));
+    }
+}
+
+impl CallId {
+    fn new() -> Self {
+        let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
+        let mut text = [0; Hyphenated::LENGTH];
+        id.hyphenated().encode_lower(&mut text);
+        Self::Made(text)
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Given(id) => id.as_bytes(),
+            Self::Made(text) => text,
+        }
     }
 }
 
@@ -85,8 +112,18 @@ impl Answered {
     #[must_use]
     pub fn whole(self) -> Response<Body> {
         let Self { mut response, ids } = self;
-        ids.put_on(response.headers_mut());
+        let headers = response.headers_mut();
+        ids.put_on(headers);
+        headers.insert(SERVED_BY, HeaderValue::from_static(crate::SERVED_BY));
         response
+    }
+
+    /// Writes what is said beside the head behind its fields, as HTTP/1.1 writes fields.
+    pub fn write_beside(ids: &Ids, into: &mut Vec<u8>) {
+        ids.write(into);
+        for piece in ["x-served-by: ", crate::SERVED_BY, "\r\n"] {
+            into.extend_from_slice(piece.as_bytes());
+        }
     }
 
     /// Whether a field of the head does not count.
@@ -112,8 +149,7 @@ pub struct Told<'a> {
 impl Told<'_> {
     /// Puts it on a head that has this `Host`, in place of all that it may say itself.
     pub fn put_on(&self, headers: &mut HeaderMap, host: Option<HeaderValue>) {
-        headers.insert(CALL_ID, self.ids.call_id.clone());
-        headers.insert(START_TIME, self.ids.start.clone());
+        self.ids.put_on(headers);
         headers.insert(FORWARDED_FOR, self.list.clone().into_owned());
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(self.proto));
         if let Some(host) = self.host.clone().or(host) {
@@ -123,12 +159,9 @@ impl Told<'_> {
 
     /// Writes it behind the fields of a head that has this `Host`, as HTTP/1.1 writes fields.
     pub fn write(&self, into: &mut Vec<u8>, host: Option<&HeaderValue>) {
+        self.ids.write(into);
         for piece in [
-            b"x-call-id: ",
-            self.ids.call_id.as_bytes(),
-            b"\r\nx-start-time: ",
-            self.ids.start.as_bytes(),
-            b"\r\nx-forwarded-for: ",
+            b"x-forwarded-for: ",
             self.list.as_bytes(),
             b"\r\nx-forwarded-proto: ",
             self.proto.as_bytes(),
@@ -149,12 +182,6 @@ fn is_usable(id: &HeaderValue) -> bool {
     !id.is_empty() && id.len() <= MAX_CALL_ID && id.as_bytes().iter().all(u8::is_ascii_graphic)
 }
 
-fn new_call_id() -> HeaderValue {
-    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-    let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
-    HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).expect("a UUID is visible ASCII")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,14 +190,15 @@ mod tests {
     fn a_call_id_is_kept_only_if_it_is_harmless() {
         for good in ["abc-1", &"x".repeat(128)] {
             let given = HeaderValue::from_str(good).unwrap();
-            assert_eq!(Ids::of(Some(&given)).call_id, good);
+            assert_eq!(Ids::of(Some(&given)).call_id(), good);
         }
         let (long, bytes) = ("x".repeat(129), HeaderValue::from_bytes(b"\xe9").unwrap());
         let bad = ["", "a b", &long, "a\tb"].map(|bad| HeaderValue::from_str(bad).unwrap());
         for bad in bad.iter().chain([&bytes]) {
-            assert_ne!(Ids::of(Some(bad)).call_id, bad, "{bad:?}");
+            assert_eq!(Ids::of(Some(bad)).call_id().len(), 36, "{bad:?}");
         }
-        let (one, two) = (Ids::of(None).call_id, Ids::of(None).call_id);
+        let made = [(); 2].map(|()| Ids::of(None).call_id().to_owned());
+        let [one, two] = made.map(|id| HeaderValue::from_str(&id).unwrap());
         assert!(one != two && one.len() == 36 && is_usable(&one));
     }
 
@@ -181,9 +209,12 @@ mod tests {
             headers.append(&name, HeaderValue::from_static("the function's"));
             headers.append(name, HeaderValue::from_static("twice"));
         }
-        Ids::of(Some(&HeaderValue::from_static("a-1"))).put_on(&mut headers);
-        assert_eq!(headers.len(), 3);
-        assert_eq!(headers[CALL_ID], "a-1");
+        let mut response = Response::new("".into());
+        *response.headers_mut() = headers;
+        let ids = Ids::of(Some(&HeaderValue::from_static("a-1")));
+        let whole = Answered { response, ids }.whole();
+        assert_eq!(whole.headers().len(), 3);
+        assert_eq!(whole.headers()[CALL_ID], "a-1");
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Caller {
             status,
             sentence,
             cause: String::new(),
-            call_id: &self.id,
+            call_id: self.id.to_str().unwrap_or("-"),
             retry_after,
         };
         if self.reads_json {

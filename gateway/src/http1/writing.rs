@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use hyper::HeaderMap;
 use hyper::body::{Body, Frame};
-use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRAILER};
+use hyper::header::{HeaderName, HeaderValue, TRAILER};
 use tokio::io::AsyncWrite;
 
 /// A piece of a body that is no longer than this is copied behind the head, and both go out as one: cheaper for the kernel than
@@ -272,8 +272,10 @@ where
 
 /// A field that says how long a body is.
 pub(crate) fn write_length(into: &mut Vec<u8>, length: u64) {
-    // Into memory: never fails.
-    let _ = io::Write::write_fmt(into, format_args!("{CONTENT_LENGTH}: {length}\r\n"));
+    let mut digits = itoa::Buffer::new();
+    for piece in ["content-length: ", digits.format(length), "\r\n"] {
+        into.extend_from_slice(piece.as_bytes());
+    }
 }
 
 /// One field.

@@ -56,7 +56,7 @@ pub(super) fn begin(
             (false, false) => {}
         }
     }
-    ids.write(into);
+    Answered::write_beside(&ids, into);
     if !has_date {
         write_date(into);
     }
