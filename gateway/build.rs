@@ -1,5 +1,6 @@
 //! Notes which commit this is, for `/healthz`, `/system/info` and `skep --version`.
 
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
@@ -13,7 +14,9 @@ fn main() {
         println!("cargo::rustc-env={name}={value}");
     }
     if let Some(head) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
-        println!("cargo::rerun-if-changed=../{head}");
+        // Relative, or absolute in a second working tree.
+        let head = Path::new("..").join(head);
+        println!("cargo::rerun-if-changed={}", head.display());
     }
 }
 
