@@ -55,10 +55,14 @@ pub struct Edge {
 impl Edge {
     /// The service of one connection.
     pub fn service(self: Arc<Self>, caller: Caller) -> impl Answers {
-        let origin = origin(caller, &self.proxies);
+        // Together, so that each request counts one owner more, and not two.
+        let shared = Arc::new((origin(caller, &self.proxies), self));
         move |request: Asked| {
-            let (edge, origin) = (self.clone(), origin.clone());
-            async move { edge.answer(request, &origin).await }
+            let shared = shared.clone();
+            async move {
+                let (origin, edge) = &*shared;
+                edge.answer(request, origin).await
+            }
         }
     }
 
@@ -155,11 +159,11 @@ impl Edge {
 }
 
 /// Whom a connection comes from, and whether its word about others counts. Made once for a connection, not for each of its
-/// requests; shared, so that neither is larger for it.
-fn origin(caller: Caller, proxies: &Proxies) -> Arc<Origin> {
+/// requests.
+fn origin(caller: Caller, proxies: &Proxies) -> Origin {
     let peer = caller.peer.ip();
     let is_proxy = caller.is_known && proxies.trust(peer);
-    Arc::new(Origin::of(peer, caller.secure, is_proxy))
+    Origin::of(peer, caller.secure, is_proxy)
 }
 
 /// The manager's answer to whoever asks. Boxed, because calls have no room for it.

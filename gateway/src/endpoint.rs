@@ -221,9 +221,9 @@ impl Endpoint {
         is_due
     }
 
-    /// An idle connection of this worker, the one used last.
-    pub(crate) fn take_idle(&self, worker: usize) -> Option<Connection> {
-        self.idle.take(worker)
+    /// An idle connection of this worker, the one used last, for a call that began just now.
+    pub(crate) fn take_idle(&self, worker: usize, began: Instant) -> Option<Connection> {
+        self.idle.take(worker, began)
     }
 
     /// Keeps a connection for this worker's next call.

@@ -34,10 +34,10 @@ impl IdleConnections {
     }
 
     /// A connection of this worker that can carry a call, the one used last.
-    pub(super) fn take(&self, worker: usize) -> Option<Connection> {
+    pub(super) fn take(&self, worker: usize, now: Instant) -> Option<Connection> {
         let mut stack = self.stack(worker);
         while let Some(Idle { connection, since }) = stack.pop() {
-            if connection.is_ready() && since.elapsed() < LIMIT {
+            if connection.is_ready() && now.saturating_duration_since(since) < LIMIT {
                 if let Some(shared) = connection.shared() {
                     push(&mut stack, shared);
                 }

@@ -26,14 +26,24 @@ const SILENCE: Duration = Duration::from_millis(250);
 #[derive(Clone, Copy)]
 pub(super) struct Limit {
     length: Duration,
+    begin: Instant,
     end: Instant,
 }
 
 impl Limit {
     /// It begins now.
     pub(super) fn new(length: Duration) -> Self {
-        let end = Instant::now() + length;
-        Self { length, end }
+        let begin = Instant::now();
+        Self {
+            length,
+            begin,
+            end: begin + length,
+        }
+    }
+
+    /// Until when nothing need be heard of the call.
+    fn silence(&self) -> Instant {
+        self.end.min(self.begin + SILENCE)
     }
 
     async fn keep<T>(
@@ -94,7 +104,7 @@ impl Invoker {
             if !outgoing.may_follow(&miss, retries_idempotent) {
                 return miss.into_answer();
             }
-            tried.push(endpoint);
+            tried.push(endpoint.clone());
             missed = Some(miss);
         }
     }
@@ -131,14 +141,17 @@ impl Invoker {
         call: &Call,
         limit: Limit,
     ) -> Result<Result<Taken, Miss>, InvokeError> {
-        let endpoint = lease.endpoint().clone();
-        if let Some(connection) = endpoint.take_idle(self.worker) {
+        let idle = lease
+            .endpoint()
+            .take_idle(self.worker, limit.begin.into_std());
+        if let Some(connection) = idle {
             match self.ask(function, connection, outgoing, limit).await? {
                 // The other side had closed it; a new one will do.
                 Err(SendError::Unsent(_)) => call.function().retried(Retried::Closed),
                 sent => return self.judge(function, lease, sent),
             }
         }
+        let endpoint = lease.endpoint().clone();
         let to = endpoint.address().socket;
         let protocol = function.deployment.handling.protocol;
         // Boxed, as all that few calls wait for: what they might need would be moved about in every call.
@@ -176,8 +189,7 @@ impl Invoker {
         limit: Limit,
     ) -> Result<Result<Response<Received>, SendError>, InvokeError> {
         let asked = connection.send(outgoing.head(), Some(outgoing.told()), outgoing.body());
-        let silence = limit.end.min(Instant::now() + SILENCE);
-        match asked.answer_by(silence).await {
+        match asked.answer_by(limit.silence()).await {
             Ok(sent) => Ok(sent),
             Err(still) => {
                 self.doubt(function);

@@ -6,7 +6,10 @@ use crate::endpoint::Endpoint;
 
 /// An endpoint that takes calls and was not tried yet.
 #[must_use]
-pub fn pick(endpoints: &[Arc<Endpoint>], tried: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
+pub fn pick<'a>(
+    endpoints: &'a [Arc<Endpoint>],
+    tried: &[Arc<Endpoint>],
+) -> Option<&'a Arc<Endpoint>> {
     let eligible = |endpoint: &&Arc<Endpoint>| {
         endpoint.is_ready() && !tried.iter().any(|one| Arc::ptr_eq(one, endpoint))
     };
@@ -14,9 +17,7 @@ pub fn pick(endpoints: &[Arc<Endpoint>], tried: &[Arc<Endpoint>]) -> Option<Arc<
     let nth = |n| endpoints.iter().filter(eligible).nth(n);
     let load = |n| nth(n).map_or(usize::MAX, |endpoint| endpoint.in_flight());
     // An endpoint may have left since it was counted: then there is no nth, and the caller looks again or gives up.
-    nth(choose(count, load, |bound| fastrand::usize(..bound))?)
-        .or_else(|| nth(0))
-        .cloned()
+    nth(choose(count, load, |bound| fastrand::usize(..bound))?).or_else(|| nth(0))
 }
 
 /// The rule itself, pure: `count` candidates, their loads, a source of numbers below a bound.

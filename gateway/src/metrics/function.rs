@@ -1,7 +1,6 @@
 //! The metrics of one function, and the guard that counts one call of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -61,8 +60,6 @@ pub struct FunctionMetrics {
     broken: IntCounter,
     // One entry for each status seen so far: few, read on every call, extended rarely.
     outcomes: ArcSwap<Vec<Outcome>>,
-    ended: AtomicU64,
-    in_flight: AtomicUsize,
 }
 
 #[derive(Clone)]
@@ -80,8 +77,6 @@ impl FunctionMetrics {
             connect_failures: vecs.connect_failures.with_label_values(&labels),
             broken: vecs.broken.with_label_values(&labels),
             outcomes: ArcSwap::default(),
-            ended: AtomicU64::new(0),
-            in_flight: AtomicUsize::new(0),
             label: label.to_owned(),
             vecs,
         }
@@ -95,14 +90,18 @@ impl FunctionMetrics {
 
     /// How many calls run now.
     #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+    pub fn in_flight(&self) -> u64 {
+        // In this order: a call that ends in between has begun.
+        let ended = self.calls();
+        self.started().saturating_sub(ended)
     }
 
-    /// How many calls have ended.
+    /// How many calls have ended. Added up for whoever asks: a count of its own would be one more that all workers write for
+    /// each call.
     #[must_use]
     pub fn calls(&self) -> u64 {
-        self.ended.load(Ordering::Relaxed)
+        let outcomes = self.outcomes.load();
+        outcomes.iter().map(|outcome| outcome.total.get()).sum()
     }
 
     /// A connection to one of its endpoints failed.
@@ -149,7 +148,6 @@ impl FunctionMetrics {
             Some(outcome) => outcome.count(took),
             None => self.first_of(code).count(took),
         }
-        self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
     fn first_of(&self, code: u16) -> Outcome {
@@ -223,7 +221,6 @@ impl Call {
     #[must_use]
     pub fn begin(function: Arc<FunctionMetrics>) -> Self {
         function.started.inc();
-        function.in_flight.fetch_add(1, Ordering::Relaxed);
         Self {
             function,
             began: Instant::now(),
@@ -252,6 +249,5 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.function.ended(self.code, self.began.elapsed());
-        self.function.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
