@@ -201,7 +201,11 @@ fn what_follows_a_head_or_a_body_that_is_refused_is_no_request() {
             assert_eq!(answers(&heard), (vec![400], true), "{pieces:?}: {heard}");
         }
     }
-    for body in ["5\r\nhelloX\r\n0\r\n\r\n", "5\n3\r\n\r\n0\r\n\r\n"] {
+    for body in [
+        "5\r\nhelloX\r\n0\r\n\r\n",
+        "5\n3\r\n\r\n0\r\n\r\n",
+        "0\r\n\n",
+    ] {
         let all = format!("{post}Transfer-Encoding: chunked\r\n\r\n{body}{next}");
         let heard = heard(&gateway, &[&all]);
         assert_eq!(answers(&heard), (vec![400], true), "{body:?}: {heard}");
