@@ -210,4 +210,8 @@ fn what_follows_a_head_or_a_body_that_is_refused_is_no_request() {
         let heard = heard(&gateway, &[&all]);
         assert_eq!(answers(&heard), (vec![400], true), "{body:?}: {heard}");
     }
+    let first = "GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n";
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let heard = heard(&gateway, &[first, preface]);
+    assert_eq!(answers(&heard), (vec![200, 400], true), "{heard}");
 }
