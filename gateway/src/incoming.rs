@@ -114,7 +114,7 @@ impl Body for Incoming {
 }
 
 /// A connection, whatever it is made of.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<I: AsyncRead + AsyncWrite + Send + Unpin> Stream for I {}
 
