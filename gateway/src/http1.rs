@@ -13,12 +13,12 @@ pub(crate) mod writing;
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -101,7 +101,14 @@ impl Http1 {
             // Whoever takes no more may have said why.
             Poll::Ready(_) | Poll::Pending => {}
         }
-        self.receiving.poll_head(cx, &mut self.io)
+        let answer = ready!(self.receiving.poll_head(cx, &mut self.io));
+        let switches = |head: &Response<()>| head.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if answer.as_ref().is_ok_and(switches) && !self.sending.is_done() {
+            // RFC 9110 §7.8: the rest of the request would be taken for the other protocol.
+            let what = "it switches protocols in the middle of a request";
+            return Poll::Ready(Err(Unanswered::Nonsense(what)));
+        }
+        Poll::Ready(answer)
     }
 
     /// The next piece of the answer's body; also sends on what is left of the request.
