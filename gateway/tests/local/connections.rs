@@ -176,6 +176,23 @@ fn answers_end_as_their_request_can_understand() {
 }
 
 #[test]
+fn an_answer_that_ends_with_its_connection_does_not_look_whole_when_it_breaks_off() {
+    let breaks =
+        Upstream::says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
+    let gateway = Gateway::of(&breaks.entry("f", ""));
+    let mut stream = TcpStream::connect(gateway.address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    stream
+        .write_all(b"GET /function/f HTTP/1.0\r\n\r\n")
+        .unwrap();
+    let mut all = Vec::new();
+    let end = stream.read_to_end(&mut all).map_err(|error| error.kind());
+    assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
+}
+
+#[test]
 fn http_1_0_keeps_its_connection_if_it_asks_for_that() {
     let gateway = Gateway::of("  cat:\n    fprocess: cat");
     let one = "GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 
+use skep::incoming::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The gateway's end of a connection.
@@ -26,6 +27,7 @@ pub struct Client {
     has_closed: bool,
     /// Nobody will say any more to it, and how it goes on does not matter.
     is_shut: bool,
+    is_cut: bool,
     /// What it got, how much had been read before the last of it, how much more it takes now, and how much each time.
     got: Vec<u8>,
     read_before: usize,
@@ -76,6 +78,11 @@ impl Line {
         self.lock().read_before
     }
 
+    /// Whether it sees the end as a break.
+    pub fn is_cut(&self) -> bool {
+        self.lock().is_cut
+    }
+
     /// Whether it has closed, which it does only when nothing else can happen.
     pub fn has_closed(&self) -> bool {
         self.lock().has_closed
@@ -109,6 +116,12 @@ impl Line {
         }
         client.has_closed = client.reader.is_some();
         client.reader.take().map(Waker::wake).is_some()
+    }
+}
+
+impl Stream for Line {
+    fn cut(&self) {
+        self.lock().is_cut = true;
     }
 }
 

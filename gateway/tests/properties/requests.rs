@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::{Body as _, Bytes, Frame, SizeHint};
-use hyper::header::{EXPECT, HeaderValue};
-use hyper::{Method, Response, Version};
+use hyper::header::{CONNECTION, EXPECT, HeaderValue};
+use hyper::{HeaderMap, Method, Response, Version};
 use skep::drain::Drain;
 use skep::incoming::{Asked, Incoming};
 use skep::reply::{Body, BodyError};
@@ -238,10 +238,19 @@ impl Seen {
         let last = self.messages.len().wrapping_sub(1);
         let broken = self.messages.last().filter(|asked| !asked.body.is_whole);
         // Such an answer breaks off, too.
-        self.is_closed |= broken.is_some_and(|asked| act(acts, last, asked) == Act::Echo);
+        let broken = broken.filter(|asked| act(acts, last, asked) == Act::Echo);
+        self.is_closed |= broken.is_some();
+        // Where nothing but the close says where it ends, that does not look like an end.
+        let has_no_end = |asked: &Message| asked.is_old && !says_length(&asked.headers);
+        assert_eq!(self.line.is_cut(), broken.is_some_and(has_no_end));
         let waits = |asked: &&Message| asked.headers.contains_key(EXPECT);
         assert!(words <= self.messages.iter().filter(waits).count());
     }
+}
+
+/// Whether the echo of a request with this head says how long it is, if it can. Without that one in HTTP/1.0 ends its connection.
+fn says_length(headers: &HeaderMap) -> bool {
+    headers.contains_key(CONNECTION)
 }
 
 /// What becomes of the body of this request, if it may: to a HEAD there is no body, and who waits for the word to send one gets an
@@ -290,6 +299,7 @@ impl Messages {
         let (head, incoming) = asked.into_parts();
         let mut messages = self.0.lock().unwrap();
         let nth = messages.len();
+        let says_length = says_length(&head.headers);
         messages.push(Message {
             method: head.method,
             uri: head.uri,
@@ -303,6 +313,7 @@ impl Messages {
         Noted {
             incoming,
             nth,
+            says_length,
             messages: self.clone(),
         }
     }
@@ -312,6 +323,7 @@ impl Messages {
 struct Noted {
     incoming: Incoming,
     nth: usize,
+    says_length: bool,
     messages: Messages,
 }
 
@@ -349,6 +361,10 @@ impl hyper::body::Body for Noted {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        if self.says_length {
+            self.incoming.size_hint()
+        } else {
+            SizeHint::default()
+        }
     }
 }

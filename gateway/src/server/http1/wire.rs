@@ -138,6 +138,13 @@ impl<I: Stream> Wire<I> {
         Some((self.io.take()?, self.reading.take_rest().freeze()))
     }
 
+    /// See [`Stream::cut`].
+    pub(super) fn cut(&self) {
+        if let Some(io) = &self.io {
+            io.cut();
+        }
+    }
+
     fn poll_go_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.go_ahead.is_empty() && self.sayer.is_none() {
             return Poll::Ready(Ok(()));
