@@ -179,10 +179,15 @@ impl std::error::Error for Unanswered {}
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::incoming::{Bringing, Incoming, One};
+    use crate::reply::BodyError;
+    use crate::upload::{MOST_PIECES, Source};
 
     /// What the other side got, the answer or why there is none, its body, and whether the connection can be used again.
     struct Seen {
@@ -410,5 +415,54 @@ mod tests {
         let field = format!("HTTP/1.1 200 OK\r\na: {}", "b".repeat(300_000));
         let seen = ask("GET", &[&field], false).await;
         assert!(seen.status.unwrap_err().contains("too large"));
+    }
+    /// A body of single bytes, which are always there.
+    struct Drops;
+
+    impl Bringing for Drops {
+        fn poll_frame(
+            &mut self,
+            _: u64,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+        }
+
+        fn is_over(&self, _: u64) -> bool {
+            false
+        }
+
+        fn size_hint(&self, _: u64) -> SizeHint {
+            SizeHint::default()
+        }
+
+        fn leave(&mut self, _: u64) {}
+    }
+
+    #[tokio::test]
+    async fn a_body_may_be_past_its_beginning_though_nothing_was_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ours, theirs) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (ours, (theirs, _)) = (ours.unwrap(), theirs.unwrap());
+        // The request before was not read, and there is no room for another.
+        ours.writable().await.unwrap();
+        while ours.try_write(&[0; 1 << 16]).is_ok() {}
+        let mut connection = Http1::new(ours);
+        let body = Incoming::One(One::of(Arc::new(Mutex::new(Drops)), 1));
+        let source = Source::new(body, u64::MAX);
+        let head = Request::post("/").body(()).unwrap();
+        connection.begin(&head, None, source.send());
+        for _ in 0..=MOST_PIECES {
+            assert!(connection.answer_by(Instant::now()).await.is_none());
+        }
+        socket2::SockRef::from(&theirs)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        drop(theirs);
+        let due = Instant::now() + Duration::from_secs(10);
+        let answer = connection.answer_by(due).await.expect("in time");
+        assert!(matches!(answer, Err(Unanswered::Unsent(_))), "{answer:?}");
+        assert!(!source.is_whole());
     }
 }
