@@ -100,7 +100,7 @@ soak: fwatchdog ## the long tests; docs/reliability.md has their last results
 fuzz: ## cases that break gateway/tests/properties, looked for by coverage (FUZZ_SECONDS=... for each target; needs a C++ compiler)
 	cp Cargo.lock fuzz/
 	RUSTFLAGS="$$RUSTFLAGS $(FUZZ_FLAGS)" cargo build --release --manifest-path fuzz/Cargo.toml --target $(TARGET) --target-dir $(FUZZ)
-	for target in router headers proxy_protocol; do \
+	for target in router headers proxy_protocol requests; do \
 	  mkdir -p $(FUZZ)/corpus/$$target; \
 	  $(FUZZ)/$(TARGET)/release/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=4400 -print_final_stats=1 \
 	    -artifact_prefix=$(FUZZ)/$$target- $(FUZZ)/corpus/$$target || exit 1; \

@@ -13,12 +13,12 @@ pub(crate) mod writing;
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -101,7 +101,14 @@ impl Http1 {
             // Whoever takes no more may have said why.
             Poll::Ready(_) | Poll::Pending => {}
         }
-        self.receiving.poll_head(cx, &mut self.io)
+        let answer = ready!(self.receiving.poll_head(cx, &mut self.io));
+        let switches = |head: &Response<()>| head.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if answer.as_ref().is_ok_and(switches) && !self.sending.is_done() {
+            // RFC 9110 §7.8: the rest of the request would be taken for the other protocol.
+            let what = "it switches protocols in the middle of a request";
+            return Poll::Ready(Err(Unanswered::Nonsense(what)));
+        }
+        Poll::Ready(answer)
     }
 
     /// The next piece of the answer's body; also sends on what is left of the request.
@@ -172,10 +179,15 @@ impl std::error::Error for Unanswered {}
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::incoming::{Bringing, Incoming, One};
+    use crate::reply::BodyError;
+    use crate::upload::{MOST_PIECES, Source};
 
     /// What the other side got, the answer or why there is none, its body, and whether the connection can be used again.
     struct Seen {
@@ -403,5 +415,54 @@ mod tests {
         let field = format!("HTTP/1.1 200 OK\r\na: {}", "b".repeat(300_000));
         let seen = ask("GET", &[&field], false).await;
         assert!(seen.status.unwrap_err().contains("too large"));
+    }
+    /// A body of single bytes, which are always there.
+    struct Drops;
+
+    impl Bringing for Drops {
+        fn poll_frame(
+            &mut self,
+            _: u64,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+        }
+
+        fn is_over(&self, _: u64) -> bool {
+            false
+        }
+
+        fn size_hint(&self, _: u64) -> SizeHint {
+            SizeHint::default()
+        }
+
+        fn leave(&mut self, _: u64) {}
+    }
+
+    #[tokio::test]
+    async fn a_body_may_be_past_its_beginning_though_nothing_was_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ours, theirs) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (ours, (theirs, _)) = (ours.unwrap(), theirs.unwrap());
+        // The request before was not read, and there is no room for another.
+        ours.writable().await.unwrap();
+        while ours.try_write(&[0; 1 << 16]).is_ok() {}
+        let mut connection = Http1::new(ours);
+        let body = Incoming::One(One::of(Arc::new(Mutex::new(Drops)), 1));
+        let source = Source::new(body, u64::MAX);
+        let head = Request::post("/").body(()).unwrap();
+        connection.begin(&head, None, source.send());
+        for _ in 0..=MOST_PIECES {
+            assert!(connection.answer_by(Instant::now()).await.is_none());
+        }
+        socket2::SockRef::from(&theirs)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        drop(theirs);
+        let due = Instant::now() + Duration::from_secs(10);
+        let answer = connection.answer_by(due).await.expect("in time");
+        assert!(matches!(answer, Err(Unanswered::Unsent(_))), "{answer:?}");
+        assert!(!source.is_whole());
     }
 }

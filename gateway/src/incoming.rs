@@ -6,12 +6,16 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use hyper::Request;
 use hyper::body::{Body, Frame, SizeHint};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use tokio_rustls::server::TlsStream;
 
 use crate::reply::BodyError;
 
@@ -114,9 +118,23 @@ impl Body for Incoming {
 }
 
 /// A connection, whatever it is made of.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Nobody shall take its end for an orderly one: it is about to be dropped.
+    fn cut(&self);
+}
 
-impl<I: AsyncRead + AsyncWrite + Send + Unpin> Stream for I {}
+impl Stream for TcpStream {
+    fn cut(&self) {
+        // With a reset. If that cannot be had, the connection has gone.
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl Stream for TlsStream<TcpStream> {
+    fn cut(&self) {
+        // The end of TLS is a word of its own, which is not said then.
+    }
+}
 
 /// A connection that another protocol has taken over.
 pub(crate) type Upgraded = Prefixed<Box<dyn Stream>>;

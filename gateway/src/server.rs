@@ -261,13 +261,14 @@ fn turn_away(stream: TcpStream, secure: bool, drain: &Drain, others: &Arc<()>) {
     }
 }
 
-/// One connection from its first request to its last; what it becomes by an upgrade goes on without it.
-fn connection<I, S>(
+/// One connection from its first request to its last, whatever carries it; what it becomes by an upgrade goes on without it. Holds
+/// on to something until it ends.
+pub fn connection<I, S>(
     io: I,
     service: S,
     limits: ConnectionLimits,
     mut guest: Guest,
-    counted: Counted,
+    held: impl Send + 'static,
 ) -> impl Future<Output = ()> + Send + 'static
 where
     I: Stream + 'static,
@@ -276,7 +277,7 @@ where
     // Nothing of this is moved once the future runs: it would have room for both places, in every connection.
     let mut connection = Http1::new(io, service, limits);
     async move {
-        let _held = &counted;
+        let _held = &held;
         let end = tokio::select! {
             biased;
             end = &mut connection => end,

@@ -1,7 +1,7 @@
 //! A request's body on its way to a function: streamed, and kept in part so that another endpoint can get it, too.
 //!
-//! The beginning of a body, up to [`KEPT`] bytes, is kept while it is sent. Until more than that has been sent the body
-//! can begin anew on another connection; the one before then gets no more of it.
+//! The beginning of a body, up to [`KEPT`] bytes in [`MOST_PIECES`], is kept while it is sent. Until more than that has been sent the
+//! body can begin anew on another connection; the one before then gets no more of it.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,8 @@ use crate::quantity;
 
 /// So much of a body is kept. Clones of what was read: a body costs this memory only until its call is answered.
 pub const KEPT: usize = 64 * 1024;
+/// In so many pieces: each takes a place, and holds what was read along with it.
+pub const MOST_PIECES: usize = 256;
 
 /// What goes wrong while a body is on its way.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -162,7 +164,7 @@ impl Shared {
                 return Poll::Ready(Some(Err(Box::new(Overrun(self.most)))));
             }
         }
-        self.is_past |= self.kept_bytes > KEPT;
+        self.is_past |= self.kept_bytes > KEPT || self.kept.len() == MOST_PIECES;
         if self.is_past {
             self.kept = Vec::new();
         } else {

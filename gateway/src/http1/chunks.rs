@@ -111,7 +111,12 @@ impl Chunks {
         }
         let mut fields = [httparse::EMPTY_HEADER; MOST_TRAILERS];
         let (length, trailers) = match httparse::parse_headers(read, &mut fields) {
-            Ok(httparse::Status::Complete((length, fields))) => (length, gathered(fields)?),
+            // The parser would take a bare LF for the end of a line; then another reader sees other trailers, or another end.
+            Ok(httparse::Status::Complete((length, fields)))
+                if length <= LARGEST_TRAILERS && has_whole_line_ends(&read[..length]) =>
+            {
+                (length, gathered(fields)?)
+            }
             Ok(httparse::Status::Partial) if read.len() < LARGEST_TRAILERS => {
                 return Ok(Found::Nothing);
             }
@@ -121,6 +126,11 @@ impl Chunks {
         *self = Self::Over;
         Ok(Found::End(Some(trailers)))
     }
+}
+
+fn has_whole_line_ends(lines: &[u8]) -> bool {
+    let mut lines = lines.split_inclusive(|byte| *byte == b'\n');
+    lines.all(|line| line.ends_with(b"\r\n"))
 }
 
 fn gathered(fields: &[httparse::Header<'_>]) -> Result<HeaderMap, &'static str> {
@@ -199,6 +209,7 @@ mod tests {
         let long = format!("1;{}\r\nx\r\n0\r\n\r\n", "e".repeat(LONGEST_EXTENSION + 1));
         let many = format!("0\r\n{}\r\n", "a: b\r\n".repeat(MOST_TRAILERS + 1));
         let endless = format!("0\r\na: {}", "b".repeat(LARGEST_TRAILERS));
+        let large = format!("{endless}\r\n\r\n");
         for text in [
             "\r\n",
             "x\r\n",
@@ -213,9 +224,13 @@ mod tests {
             "5;a\nb\r\nhello",
             "10000000000000000\r\n",
             "1\r\nx\r\n0\r\nbad name: 1\r\n\r\n",
+            "0\r\n\n",
+            "0\r\na: b\n\r\n",
+            "0\r\na: b\r\n\n",
             &long,
             &many,
             &endless,
+            &large,
         ] {
             for step in [1 + text.len() / 100, 1000, 100_000] {
                 let decoded = decode(text.as_bytes(), step);

@@ -149,15 +149,18 @@ impl Reading {
     }
 
     /// Whether it is worth while to look for a head: at what has come first, and again when an empty line has come.
-    pub(crate) fn may_have_a_head(&self) -> bool {
-        let new = &self.read[self.seen.saturating_sub(2).min(self.read.len())..];
-        match self.seen {
-            0 => !new.is_empty(),
-            _ => {
-                new.windows(2).any(|two| two == b"\n\n")
-                    || new.windows(3).any(|three| three == b"\n\r\n")
-            }
+    pub(crate) fn may_have_a_head(&mut self) -> bool {
+        if self.seen == 0 {
+            return !self.read.is_empty();
         }
+        let new = &self.read[self.seen.saturating_sub(2).min(self.read.len())..];
+        let may = new.windows(2).any(|two| two == b"\n\n")
+            || new.windows(3).any(|three| three == b"\n\r\n");
+        if !may {
+            // However small the pieces are, each of them is looked at once.
+            self.has_no_head();
+        }
+        may
     }
 
     /// All of it has been looked at, and there is no whole head.
@@ -302,4 +305,25 @@ fn poll_read(
     use tokio::io::AsyncReadExt;
     let mut read = std::pin::pin!(io.read_buf(into));
     Future::poll(read.as_mut(), cx)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_byte_of_a_head_is_looked_at_once() {
+        let mut reading = Reading::default();
+        let head = b"GET / HTTP/1.1\r\na: b\r\n\r\n";
+        for (at, byte) in head.iter().enumerate() {
+            reading.read.extend_from_slice(&[*byte]);
+            let is_worth_while = at == 0 || at + 1 == head.len();
+            assert_eq!(reading.may_have_a_head(), is_worth_while, "{at}");
+            if at == 0 {
+                reading.has_no_head();
+            } else if !is_worth_while {
+                assert_eq!(reading.seen, at + 1);
+            }
+        }
+    }
 }

@@ -96,6 +96,11 @@ impl<B> Writing<B> {
         self.body.is_none() && self.is_written() && !self.has_failed
     }
 
+    /// Whether nothing but the end of the connection says where this message ends.
+    pub(crate) fn ends_with_connection(&self) -> bool {
+        self.length == Length::ToClose
+    }
+
     /// How many bytes of this message have been sent.
     pub(crate) fn sent(&self) -> u64 {
         self.sent

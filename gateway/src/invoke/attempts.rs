@@ -146,8 +146,10 @@ impl Invoker {
             .take_idle(self.worker, limit.begin.into_std());
         if let Some(connection) = idle {
             match self.ask(function, connection, outgoing, limit).await? {
-                // The other side had closed it; a new one will do.
-                Err(SendError::Unsent(_)) => call.function().retried(Retried::Closed),
+                // The other side had closed it; a new one will do, if all of the body is still there.
+                Err(SendError::Unsent(_)) if outgoing.is_whole() => {
+                    call.function().retried(Retried::Closed);
+                }
                 sent => return self.judge(function, lease, sent),
             }
         }

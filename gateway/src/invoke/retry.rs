@@ -88,13 +88,18 @@ impl<'a> Outgoing<'a> {
         self.body.send()
     }
 
+    /// Whether its body can be sent from the beginning once more.
+    pub(super) fn is_whole(&self) -> bool {
+        self.body.is_whole()
+    }
+
     /// Whether the call may go to another endpoint after this miss.
     pub(super) fn may_follow(&self, miss: &Miss, retries_idempotent: bool) -> bool {
         let is_allowed = match miss {
             Miss::Unconnected(_) | Miss::Declined(..) => true,
             Miss::Broken(_) => retries_idempotent && is_idempotent(self.request.method()),
         };
-        is_allowed && self.body.is_whole()
+        is_allowed && self.is_whole()
     }
 }
 

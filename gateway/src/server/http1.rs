@@ -30,7 +30,7 @@ use crate::told::Answered;
 const MOST_UNWANTED: usize = 64 * 1024;
 
 /// One connection, from its first request to its last.
-pub(super) struct Http1<I, S: Answers> {
+pub(super) struct Http1<I: Stream, S: Answers> {
     wire: Arc<Mutex<Wire<I>>>,
     writing: Writing<Body>,
     /// Until HTTP/2 takes it over.
@@ -83,6 +83,17 @@ enum Next {
     /// The client has closed, or is not wanted any longer.
     Ended,
     Http2,
+}
+
+impl<I: Stream, S: Answers> Drop for Http1<I, S> {
+    fn drop(&mut self) {
+        let is_answering = matches!(self.state, State::Answer { .. });
+        if is_answering && self.writing.ends_with_connection() {
+            // What has gone out would look whole, and is not.
+            let wire = self.wire.lock();
+            wire.unwrap_or_else(PoisonError::into_inner).cut();
+        }
+    }
 }
 
 impl<I: Stream + 'static, S: Answers> Http1<I, S> {

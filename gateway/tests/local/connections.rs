@@ -77,8 +77,8 @@ fn requests_in_one_piece_or_in_many_are_answered_one_after_the_other() {
     let one = |body: &str| {
         format!("POST /function/cat HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\n\r\n{body}")
     };
-    let last = "POST /function/cat HTTP/1.1\r\nHost: t\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ndef\r\n0\r\n\r\n";
-    let all = one("abc") + "\r\n" + last;
+    let last = "POST /function/cat HTTP/1.1\r\nHost: t\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nxyz\r\n0\r\n\r\n";
+    let all = one("uvw") + "\r\n" + last;
     let mut pieces = vec![vec![all.as_str()]];
     pieces.push(
         all.as_bytes()
@@ -89,7 +89,8 @@ fn requests_in_one_piece_or_in_many_are_answered_one_after_the_other() {
     for pieces in pieces {
         let heard = heard(&gateway, &pieces);
         assert_eq!(answers(&heard), (vec![200, 200], true), "{heard}");
-        let (first, second) = (heard.find("abc").unwrap(), heard.find("def").unwrap());
+        // No ids have these letters.
+        let (first, second) = (heard.find("uvw").unwrap(), heard.find("xyz").unwrap());
         assert!(first < second);
     }
 }
@@ -176,6 +177,23 @@ fn answers_end_as_their_request_can_understand() {
 }
 
 #[test]
+fn an_answer_that_ends_with_its_connection_does_not_look_whole_when_it_breaks_off() {
+    let breaks =
+        Upstream::says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
+    let gateway = Gateway::of(&breaks.entry("f", ""));
+    let mut stream = TcpStream::connect(gateway.address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    stream
+        .write_all(b"GET /function/f HTTP/1.0\r\n\r\n")
+        .unwrap();
+    let mut all = Vec::new();
+    let end = stream.read_to_end(&mut all).map_err(|error| error.kind());
+    assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
+}
+
+#[test]
 fn http_1_0_keeps_its_connection_if_it_asks_for_that() {
     let gateway = Gateway::of("  cat:\n    fprocess: cat");
     let one = "GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
@@ -201,9 +219,17 @@ fn what_follows_a_head_or_a_body_that_is_refused_is_no_request() {
             assert_eq!(answers(&heard), (vec![400], true), "{pieces:?}: {heard}");
         }
     }
-    for body in ["5\r\nhelloX\r\n0\r\n\r\n", "5\n3\r\n\r\n0\r\n\r\n"] {
+    for body in [
+        "5\r\nhelloX\r\n0\r\n\r\n",
+        "5\n3\r\n\r\n0\r\n\r\n",
+        "0\r\n\n",
+    ] {
         let all = format!("{post}Transfer-Encoding: chunked\r\n\r\n{body}{next}");
         let heard = heard(&gateway, &[&all]);
         assert_eq!(answers(&heard), (vec![400], true), "{body:?}: {heard}");
     }
+    let first = "GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n";
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let heard = heard(&gateway, &[first, preface]);
+    assert_eq!(answers(&heard), (vec![200, 400], true), "{heard}");
 }

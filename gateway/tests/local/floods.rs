@@ -11,7 +11,7 @@ use http_body_util::Full;
 use hyper::Request;
 
 use crate::http2::{connect, run, whole};
-use crate::support::crowd::{assert_bearable, entry, felt, quick};
+use crate::support::crowd::{assert_bearable, entry, felt, quick, resident};
 use crate::support::frames::{PREFACE, frame};
 use crate::support::gateway::Gateway;
 use crate::support::upstream::Upstream;
@@ -264,6 +264,38 @@ fn a_client_that_takes_back_most_of_its_calls_is_told_to_go_and_one_that_takes_b
         assert_eq!(whole(answer).await.1, "ok");
     });
     nothing_is_left(&gateway);
+}
+
+#[test]
+fn the_smallest_pieces_with_the_most_around_them_take_no_more_memory_than_others() {
+    const CALLS: usize = 10;
+    let (tell, told) = std::sync::mpsc::channel();
+    let silent = Upstream::new(move |stream, _| {
+        let mut piece = [0; 1 << 16];
+        while let Ok(read @ 1..) = stream.read(&mut piece) {
+            if piece[..read].contains(&b'!') {
+                tell.send(()).unwrap();
+            }
+        }
+    });
+    let gateway = Gateway::of(&silent.entry("quick", ""));
+    let head = "POST /function/quick HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let long = format!("1;{}\r\nx\r\n", "e".repeat(4000));
+    let before = resident(gateway.pid());
+    let calls: Vec<_> = [("1\r\nx\r\n", 60_000), (&long, 2_000)]
+        .into_iter()
+        .flat_map(|(chunk, count)| {
+            (0..CALLS / 2).map(move |_| [head, &chunk.repeat(count), "1\r\n!\r\n"].concat())
+        })
+        .map(|call| {
+            let mut stream = TcpStream::connect(gateway.address).unwrap();
+            stream.write_all(call.as_bytes()).unwrap();
+            told.recv_timeout(Duration::from_secs(20)).unwrap();
+            stream
+        })
+        .collect();
+    let each = resident(gateway.pid()).saturating_sub(before) / calls.len();
+    assert!(each < 1 << 20, "{} KiB for each call", each >> 10);
 }
 
 #[test]

@@ -1,10 +1,15 @@
 //! Calls that one endpoint does not take, or takes in vain: which of them another one gets, and what callers see of it.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
+
 use crate::support::client::{Answer, get, post};
+use crate::support::crowd::take_all_descriptors;
 use crate::support::eventually;
 use crate::support::gateway::{Folder, Gateway, children, signal};
 use crate::support::upstream::Upstream;
@@ -232,4 +237,77 @@ fn an_endpoint_that_breaks_with_every_call_is_left_alone_for_a_while() {
     assert!(endpoints.iter().all(|endpoint| {
         endpoint["why"].is_string() && endpoint["since"].as_str().unwrap().ends_with('Z')
     }));
+}
+
+#[test]
+fn a_body_goes_whole_to_the_next_connection_if_an_idle_one_breaks_before_it_takes_any() {
+    // So many events come at once that a worker takes an idle connection before it sees that this was reset.
+    const CROWD: usize = 1100;
+    take_all_descriptors();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let entry = format!("  f:\n    annotations:\n      skep.upstream: http://{address}\n");
+    let (begin, may_begin) = channel();
+    let (tell, told) = channel();
+    let function = std::thread::spawn(move || {
+        // Up to the end of a request, whose body is so often an x.
+        let answer = |stream: &mut TcpStream, end: &str| {
+            let (mut request, mut byte) = (String::new(), [0]);
+            while !request.ends_with(end) && matches!(stream.read(&mut byte), Ok(1)) {
+                request.push(byte[0].into());
+            }
+            let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+            stream.write_all(ok).unwrap();
+            request.matches("1\r\nx\r\n").count()
+        };
+        let mut first = request_on(&listener);
+        answer(&mut first, "\r\n\r\n");
+        may_begin.recv().unwrap();
+        let reset = SockRef::from(&first).set_linger(Some(Duration::ZERO));
+        reset.unwrap();
+        drop(first);
+        tell.send(()).unwrap();
+        answer(&mut request_on(&listener), "0\r\n\r\n")
+    });
+    let gateway = Gateway::with(&entry, &["--workers", "1"]);
+    let connect = || TcpStream::connect(gateway.address).unwrap();
+    let (mut caller, crowd) = (connect(), [(); CROWD].map(|()| connect()));
+    assert_eq!(get(gateway.address, "/function/f").text(), "ok");
+    gateway.signal("STOP");
+    let call = [
+        "POST /function/f HTTP/1.1\r\nHost: t\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n",
+        &"1\r\nx\r\n".repeat(300),
+        "0\r\n\r\n",
+    ];
+    caller.write_all(call.concat().as_bytes()).unwrap();
+    for mut other in &crowd {
+        other.write_all(b"G").unwrap();
+    }
+    begin.send(()).unwrap();
+    told.recv().unwrap();
+    let open = format!(":{:04X} 01 ", address.port());
+    eventually("the reset has arrived", || {
+        !std::fs::read_to_string("/proc/net/tcp")
+            .unwrap()
+            .contains(&open)
+    });
+    gateway.signal("CONT");
+    caller
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let mut answer = String::new();
+    caller.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(function.join().unwrap(), 300);
+    assert!((retries(&gateway, "f", "closed") - 1.0).abs() < f64::EPSILON);
+}
+
+/// The next connection on which something is asked; the gateway also looks whether anybody is there.
+fn request_on(listener: &TcpListener) -> TcpStream {
+    loop {
+        let (stream, _) = listener.accept().unwrap();
+        if matches!(stream.peek(&mut [0]), Ok(1)) {
+            return stream;
+        }
+    }
 }

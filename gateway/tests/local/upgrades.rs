@@ -144,6 +144,20 @@ fn another_http_is_not_tunnelled_and_an_unasked_switch_is_an_error() {
 }
 
 #[test]
+fn nobody_switches_in_the_middle_of_a_request() {
+    let hasty = Upstream::new(echo);
+    let gateway = Gateway::of(&hasty.entry("hasty", ""));
+    let mut stream = TcpStream::connect(gateway.address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let request = "POST /function/hasty HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n\r\nhe";
+    stream.write_all(request.as_bytes()).unwrap();
+    let head = head(&mut stream);
+    assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+}
+
+#[test]
 fn only_silence_ends_a_tunnel() {
     let upstream = Upstream::new(echo);
     let limits = ["--upstream-timeout", "1s", "--idle-timeout", "2s"];

@@ -1,4 +1,4 @@
-//! What holds for every path, head and first bytes of a connection, tried on thousands of random ones; `PROPERTY_CASES` of each.
+//! What holds for every path, head, first bytes of a connection and bytes of a client, tried on thousands of random ones; `PROPERTY_CASES` of each.
 //!
 //! Each check reads its case from bytes, so that `fuzz/` can look for cases by what the code does with them.
 #![allow(
@@ -10,8 +10,12 @@
 
 mod choices;
 mod headers;
+mod line;
 mod proxy_protocol;
+mod requests;
 mod router;
+mod strict;
+mod traffic;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -45,5 +49,10 @@ proptest! {
     #[test]
     fn a_proxy_header_is_read_to_its_end_and_no_further(bytes in vec(any::<u8>(), 0..400)) {
         proxy_protocol::check(&bytes);
+    }
+
+    #[test]
+    fn requests_are_found_and_answered_whatever_is_sent(bytes in vec(any::<u8>(), 0..160)) {
+        requests::check(&bytes);
     }
 }

@@ -103,8 +103,8 @@ pub(super) fn poll<I: Stream>(
                     return Poll::Ready(Next::Request(head));
                 }
                 Ok(None) => {}
-                Err(wrong) if wire.reading.len() < come => {
-                    // A head it was: what follows it is no preface, and no request.
+                Err(wrong) if wire.reading.len() < come || wire.request() > 0 => {
+                    // A head it was, or follows one: no preface, and no request.
                     return Poll::Ready(Next::Refused(wrong));
                 }
                 Err(_) if wire.reading.unread().starts_with(PREFACE) => {

@@ -24,6 +24,8 @@ pub(super) struct Wire<I> {
     pub(super) reading: Reading,
     /// What is left to say to a client that waits for the word to send; said when somebody asks for the body.
     go_ahead: &'static [u8],
+    /// Who waits until it has been said.
+    sayer: Option<Waker>,
     /// Which request is the present one.
     request: u64,
     /// Somebody has the body of the present request.
@@ -40,6 +42,7 @@ impl<I: Stream> Wire<I> {
             io: Some(io),
             reading,
             go_ahead: &[],
+            sayer: None,
             request: 0,
             is_held: false,
             watcher: None,
@@ -123,6 +126,10 @@ impl<I: Stream> Wire<I> {
     /// client waits for it in vain.
     pub(super) fn forget_go_ahead(&mut self) -> Option<&'static [u8]> {
         let left = std::mem::take(&mut self.go_ahead);
+        // The connection remembers only the last one who waits to write on it: from now on that is who answers.
+        if let Some(sayer) = self.sayer.take() {
+            sayer.wake();
+        }
         (left.len() < GO_AHEAD.len()).then_some(left)
     }
 
@@ -131,19 +138,34 @@ impl<I: Stream> Wire<I> {
         Some((self.io.take()?, self.reading.take_rest().freeze()))
     }
 
+    /// See [`Stream::cut`].
+    pub(super) fn cut(&self) {
+        if let Some(io) = &self.io {
+            io.cut();
+        }
+    }
+
     fn poll_go_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.go_ahead.is_empty() && self.sayer.is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        let said = self.poll_say(cx);
+        self.sayer = said.is_pending().then(|| cx.waker().clone());
+        said
+    }
+
+    fn poll_say(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(io) = &mut self.io else {
+            return Poll::Ready(Ok(()));
+        };
         while !self.go_ahead.is_empty() {
-            let Some(io) = &mut self.io else { break };
             let wrote = ready!(Pin::new(&mut *io).poll_write(cx, self.go_ahead))?;
             if wrote == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.go_ahead = &self.go_ahead[wrote..];
-            if self.go_ahead.is_empty() {
-                ready!(Pin::new(io).poll_flush(cx))?;
-            }
         }
-        Poll::Ready(Ok(()))
+        Pin::new(io).poll_flush(cx)
     }
 }
 
