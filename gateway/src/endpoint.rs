@@ -1,6 +1,7 @@
-//! One place that takes calls: its state, its load and its idle connections.
+//! One place that takes calls: its state, its load and its connections.
 
-mod idle;
+mod pool;
+mod turns;
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
@@ -9,9 +10,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::HeaderName;
 
-use self::idle::IdleConnections;
+use self::pool::Pool;
+pub(crate) use self::turns::{Next, Turn};
 use crate::connection::Connection;
-use crate::function::Address;
+use crate::duration;
+use crate::function::{Address, Protocol};
 use crate::life::{Event, Fault, State};
 use crate::metrics::FunctionMetrics;
 
@@ -55,7 +58,7 @@ pub struct Endpoint {
     /// Whether it has shown itself to be our watchdog.
     is_watchdog: AtomicBool,
     doubted: Mutex<Option<Instant>>,
-    idle: IdleConnections,
+    connections: Pool,
 }
 
 impl Endpoint {
@@ -83,7 +86,7 @@ impl Endpoint {
             ejections: AtomicU32::new(0),
             is_watchdog: AtomicBool::new(false),
             doubted: Mutex::default(),
-            idle: IdleConnections::new(workers),
+            connections: Pool::new(workers),
         }
     }
 
@@ -162,7 +165,7 @@ impl Endpoint {
             fault,
         };
         if state != State::Ready {
-            self.idle.close();
+            self.connections.close();
         }
         if state == State::Draining && self.in_flight() == 0 {
             self.meet(Event::Emptied, "no call runs on it");
@@ -221,19 +224,43 @@ impl Endpoint {
         is_due
     }
 
-    /// An idle connection of this worker, the one used last, for a call that began just now.
-    pub(crate) fn take_idle(&self, worker: usize, began: Instant) -> Option<Connection> {
-        self.idle.take(worker, began)
+    /// An idle connection of this worker, the one used last.
+    pub(crate) fn take_idle(&self, worker: usize) -> Option<Connection> {
+        self.connections.take(worker)
     }
 
-    /// Keeps a connection for this worker's next call.
+    /// Keeps a connection for the call of this worker that waits for one, or for its next call.
     pub(crate) fn keep_idle(&self, worker: usize, connection: Connection) {
-        self.idle.keep(worker, connection, || self.is_ready());
+        self.connections
+            .keep(worker, connection, || self.is_ready());
+    }
+
+    /// For a call of this worker that found no idle connection: what comes first, one that another call is done with or its turn to
+    /// make one.
+    ///
+    /// # Errors
+    /// It is not to be called any more, or neither has come within the limit: what happened.
+    pub(crate) async fn next_connection(
+        self: &Arc<Self>,
+        worker: usize,
+        protocol: Protocol,
+        limit: Duration,
+    ) -> Result<Next, String> {
+        let next = turns::next(self, worker, protocol);
+        let to = self.address.socket;
+        match tokio::time::timeout(limit, next).await {
+            Ok(Some(next)) => Ok(next),
+            Ok(None) => Err(format!("connect {to}: {}", self.last_move().why)),
+            Err(_elapsed) => Err(format!(
+                "connect {to}: no turn within {}: too many connections to it are being made",
+                duration::show(limit)
+            )),
+        }
     }
 
     /// Closes connections that nobody used for a while.
     pub(crate) fn sweep(&self) {
-        self.idle.sweep();
+        self.connections.sweep();
     }
 
     fn last_move(&self) -> std::sync::MutexGuard<'_, Moved> {

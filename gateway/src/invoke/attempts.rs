@@ -12,7 +12,7 @@ use super::retry::{self, Miss, Outgoing, Word};
 use super::{InvokeError, Invoker, Taken, balance};
 use crate::connect::{ConnectError, connect};
 use crate::connection::{Connection, Received, SendError};
-use crate::endpoint::{Endpoint, Lease, WATCHDOG};
+use crate::endpoint::{Endpoint, Lease, Next, Turn, WATCHDOG};
 use crate::function::Protocol;
 use crate::life::{Event, Fault};
 use crate::metrics::{Call, Retried};
@@ -129,7 +129,7 @@ impl Invoker {
         later.filter(has_another)
     }
 
-    /// One endpoint: on a connection that lies ready, else on a new one.
+    /// One endpoint: on a connection that lies ready, else on the next one that there is.
     ///
     /// # Errors
     /// The caller's own: what no other endpoint could mend.
@@ -141,42 +141,69 @@ impl Invoker {
         call: &Call,
         limit: Limit,
     ) -> Result<Result<Taken, Miss>, InvokeError> {
-        let idle = lease
-            .endpoint()
-            .take_idle(self.worker, limit.begin.into_std());
-        if let Some(connection) = idle {
-            match self.ask(function, connection, outgoing, limit).await? {
-                // The other side had closed it; a new one will do, if all of the body is still there.
-                Err(SendError::Unsent(_)) if outgoing.is_whole() => {
-                    call.function().retried(Retried::Closed);
-                }
-                sent => return self.judge(function, lease, sent),
-            }
-        }
         let endpoint = lease.endpoint().clone();
-        let to = endpoint.address().socket;
+        loop {
+            let (connection, turn) = match endpoint.take_idle(self.worker) {
+                Some(connection) => (connection, None),
+                None => {
+                    // Boxed, as all that few calls wait for: what they might need would be moved about in every call.
+                    let connected = Box::pin(self.connected(function, &endpoint, call));
+                    match limit.keep(outgoing, connected).await? {
+                        Ok(connected) => connected,
+                        Err(miss) => return Ok(Err(miss)),
+                    }
+                }
+            };
+            let sent = self.ask(function, connection, outgoing, limit).await?;
+            match turn {
+                // The other side had closed it; another one will do, if all of the body is still there.
+                None if matches!(sent, Err(SendError::Unsent(_))) && outgoing.is_whole() => {
+                    call.function().retried(Retried::Closed);
+                    continue;
+                }
+                None => {}
+                Some(mut turn) => {
+                    turn.end();
+                    // Only the first answer of a connection says so, and so only that one is looked at.
+                    if function.deployment.handling.protocol == Protocol::Http1
+                        && let Ok(response) = &sent
+                        && response.headers().contains_key(WATCHDOG)
+                    {
+                        endpoint.shows_watchdog(true);
+                    }
+                }
+            }
+            return self.judge(function, lease, sent);
+        }
+    }
+
+    /// A connection to an endpoint that had none idle, with the turn in which it was made, unless another call is done with it.
+    async fn connected(
+        &self,
+        function: &Function,
+        endpoint: &Arc<Endpoint>,
+        call: &Call,
+    ) -> Result<(Connection, Option<Box<Turn>>), Miss> {
         let protocol = function.deployment.handling.protocol;
-        // Boxed, as all that few calls wait for: what they might need would be moved about in every call.
-        let connecting = Box::pin(connect(protocol, to, self.shared.limits.connect));
-        match limit.keep(outgoing, connecting).await? {
+        let limit = self.shared.limits.connect;
+        let next = endpoint.next_connection(self.worker, protocol, limit);
+        let mut turn = match next.await.map_err(Miss::Unconnected)? {
+            Next::Connection(connection) => return Ok((connection, None)),
+            Next::Turn(turn) => turn,
+        };
+        match connect(protocol, endpoint.address().socket, limit).await {
             Ok(connection) => {
                 if let Some(shared) = connection.shared() {
                     endpoint.keep_idle(self.worker, shared);
                 }
-                let sent = self.ask(function, connection, outgoing, limit).await?;
-                // Only the first answer of a connection says so, and so only that one is looked at.
-                if protocol == Protocol::Http1
-                    && let Ok(response) = &sent
-                    && response.headers().contains_key(WATCHDOG)
-                {
-                    endpoint.shows_watchdog(true);
-                }
-                self.judge(function, lease, sent)
+                turn.connected();
+                Ok((connection, Some(turn)))
             }
             Err(error) => {
                 call.function().connect_failed();
-                self.unconnected(function, &endpoint, &error);
-                Ok(Err(Miss::Unconnected(error.to_string())))
+                self.unconnected(function, endpoint, &error);
+                turn.end();
+                Err(Miss::Unconnected(error.to_string()))
             }
         }
     }

@@ -21,6 +21,8 @@ use crate::support::within;
 const BEARABLE: Duration = Duration::from_secs(2);
 /// How long a connection may last that takes nothing else than a flood.
 const LONGEST: Duration = Duration::from_secs(10);
+/// Between two pieces of a flood.
+const PIECE: Duration = Duration::from_millis(1);
 /// How many frames of a kind go on one connection, if the gateway lets them.
 const FRAMES: u32 = 20_000;
 
@@ -35,6 +37,15 @@ const CONTINUATION: u8 = 9;
 const CANCEL: [u8; 4] = 8_u32.to_be_bytes();
 const TRAILERS: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-End\r\nConnection: close\r\n\r\n2\r\nok\r\n0\r\nX-End: 1\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+
+/// What goes on a connection.
+struct Flood {
+    what: &'static str,
+    /// Sent one each millisecond.
+    pieces: Vec<Vec<u8>>,
+    /// How many connections at a time.
+    side_by_side: usize,
+}
 
 /// A call of the function, in the static table's words.
 fn post() -> Vec<u8> {
@@ -58,8 +69,8 @@ fn bomb(stream: u32) -> Vec<u8> {
     )
 }
 
-/// A connection on which a flood goes as far as it is taken. How long that lasted.
-fn pour(to: SocketAddr, flood: &[u8]) -> Duration {
+/// A connection on which a flood goes as far as it is taken, a piece each millisecond. How long that lasted.
+fn pour(to: SocketAddr, flood: &[Vec<u8>]) -> Duration {
     let began = Instant::now();
     let mut stream = TcpStream::connect(to).unwrap();
     stream
@@ -73,28 +84,40 @@ fn pour(to: SocketAddr, flood: &[u8]) -> Duration {
             let mut buffer = [0; 1 << 16];
             while matches!((&answers).read(&mut buffer), Ok(1..)) {}
         });
-        // Whoever is ended cannot write to the end.
-        let _ = stream.write_all(flood);
+        for (number, piece) in flood.iter().enumerate() {
+            if number > 0 {
+                std::thread::sleep(PIECE);
+            }
+            // Whoever is ended cannot write to the end.
+            if stream.write_all(piece).is_err() {
+                break;
+            }
+        }
         let _ = stream.shutdown(std::net::Shutdown::Write);
     });
     began.elapsed()
 }
 
 /// Floods, one connection after the other with a pause between them, for as long as `during` runs.
-fn storm(what: &str, to: SocketAddr, flood: &[u8], pause: Duration, during: impl FnOnce()) {
+fn storm(to: SocketAddr, flood: &Flood, pause: Duration, during: impl FnOnce()) {
+    let what = flood.what;
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let storm = scope.spawn(|| {
+        let flooder = || {
             let mut lasted = Vec::new();
             while !stop.load(Ordering::Relaxed) {
-                lasted.push(pour(to, flood));
+                lasted.push(pour(to, &flood.pieces));
                 std::thread::sleep(pause);
             }
             lasted
-        });
+        };
+        let flooders: Vec<_> = (0..flood.side_by_side)
+            .map(|_| scope.spawn(flooder))
+            .collect();
         during();
         stop.store(true, Ordering::Relaxed);
-        let lasted = storm.join().unwrap();
+        let lasted = flooders.into_iter().flat_map(|one| one.join().unwrap());
+        let lasted: Vec<_> = lasted.collect();
         let longest = lasted.iter().max().unwrap();
         println!(
             "{what}: {} connections, the longest {longest:.1?}",
@@ -104,14 +127,25 @@ fn storm(what: &str, to: SocketAddr, flood: &[u8], pause: Duration, during: impl
     });
 }
 
-/// What goes on a connection, by its name.
-fn floods() -> [(&'static str, Vec<u8>); 8] {
+/// A hundred calls in a piece, which the next one takes back.
+fn calls_taken_back() -> Vec<Vec<u8>> {
+    let begin = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
+    let streams = |piece: u32| (100 * piece..100 * (piece + 1)).map(|n| 2 * n + 1);
+    let calls = |piece| streams(piece).flat_map(|stream| frame(HEADERS, 5, stream, &post()));
+    let back = |piece| streams(piece).flat_map(|stream| frame(RST_STREAM, 0, stream, &CANCEL));
+    let first = [begin, calls(0).collect()].concat();
+    let more = (1..FRAMES / 100).map(|piece| back(piece - 1).chain(calls(piece)).collect());
+    std::iter::once(first).chain(more).collect()
+}
+
+/// All floods.
+fn floods() -> Vec<Flood> {
     let streams = || (0..FRAMES).map(|n| 2 * n + 1);
     let http_2 = |frames: Vec<u8>| [PREFACE, &frame(SETTINGS, 0, 0, &[]), &frames].concat();
     let same = |frame: Vec<u8>| frame.repeat(FRAMES as usize);
     let opened = frame(HEADERS, 4, 1, &post());
     let field = [&[0x40, 1, b'x', 100], [b'v'; 100].as_slice()].concat();
-    [
+    let at_once = [
         (
             "streams taken back at once",
             http_2(
@@ -158,7 +192,18 @@ fn floods() -> [(&'static str, Vec<u8>); 8] {
             "requests in a row",
             b"GET /function/quick HTTP/1.1\r\nHost: t\r\n\r\n".repeat(FRAMES as usize / 4),
         ),
-    ]
+    ];
+    let at_once = at_once.map(|(what, flood)| Flood {
+        what,
+        pieces: vec![flood],
+        side_by_side: 1,
+    });
+    let paced = Flood {
+        what: "calls taken back once they run",
+        pieces: calls_taken_back(),
+        side_by_side: 4,
+    };
+    at_once.into_iter().chain([paced]).collect()
 }
 
 fn nothing_is_left(gateway: &Gateway) {
@@ -172,9 +217,10 @@ fn nothing_is_left(gateway: &Gateway) {
 fn a_flood_is_ended_and_costs_nobody_a_call() {
     let gateway = Gateway::of(&entry("quick", quick()));
     let (to, pause) = (gateway.address, Duration::from_millis(100));
-    for (what, flood) in &floods() {
+    for flood in &floods() {
+        let what = flood.what;
         let mut others = None;
-        storm(what, to, flood, pause, || {
+        storm(to, flood, pause, || {
             others = Some(felt(&gateway, Duration::from_secs(1)));
         });
         let others = others.unwrap();
@@ -347,9 +393,9 @@ fn a_client_that_does_not_go_when_it_is_told_to_is_cut_off() {
 #[ignore = "minutes, with a release build: make soak"]
 fn others_feel_little_of_floods_without_a_pause() {
     let gateway = Gateway::of(&entry("quick", quick()));
-    for (what, flood) in &floods() {
-        assert_bearable(what, &gateway, Duration::from_secs(10), |feel| {
-            storm(what, gateway.address, flood, Duration::ZERO, feel);
+    for flood in &floods() {
+        assert_bearable(flood.what, &gateway, Duration::from_secs(10), |feel| {
+            storm(gateway.address, flood, Duration::ZERO, feel);
         });
     }
     nothing_is_left(&gateway);

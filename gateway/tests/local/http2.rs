@@ -176,7 +176,7 @@ fn a_draining_gateway_finishes_the_calls_of_a_connection_and_takes_no_more() {
 }
 
 /// A function that speaks HTTP/2 alone, as gRPC servers do: each message comes back at once, and a status after the last.
-fn grpc_server(connections: Arc<AtomicUsize>) -> SocketAddr {
+pub(crate) fn grpc_server(connections: Arc<AtomicUsize>) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     listener.set_nonblocking(true).unwrap();

@@ -13,6 +13,7 @@ mod client;
 mod commands;
 mod conformance;
 mod connections;
+mod connects;
 mod counts;
 mod early;
 mod failures;
