@@ -26,24 +26,14 @@ const SILENCE: Duration = Duration::from_millis(250);
 #[derive(Clone, Copy)]
 pub(super) struct Limit {
     length: Duration,
-    begin: Instant,
     end: Instant,
 }
 
 impl Limit {
     /// It begins now.
     pub(super) fn new(length: Duration) -> Self {
-        let begin = Instant::now();
-        Self {
-            length,
-            begin,
-            end: begin + length,
-        }
-    }
-
-    /// Until when nothing need be heard of the call.
-    fn silence(&self) -> Instant {
-        self.end.min(self.begin + SILENCE)
+        let end = Instant::now() + length;
+        Self { length, end }
     }
 
     async fn keep<T>(
@@ -218,7 +208,8 @@ impl Invoker {
         limit: Limit,
     ) -> Result<Result<Response<Received>, SendError>, InvokeError> {
         let asked = connection.send(outgoing.head(), Some(outgoing.told()), outgoing.body());
-        match asked.answer_by(limit.silence()).await {
+        let silence = limit.end.min(Instant::now() + SILENCE);
+        match asked.answer_by(silence).await {
             Ok(sent) => Ok(sent),
             Err(still) => {
                 self.doubt(function);
