@@ -308,7 +308,8 @@ mod tests {
     use super::*;
     use crate::metrics::Metrics;
 
-    fn endpoint() -> Arc<Endpoint> {
+    /// One that nobody has spoken to yet.
+    pub(super) fn endpoint() -> Arc<Endpoint> {
         let address = Address {
             id: "t".into(),
             socket: ([127, 0, 0, 1], 1).into(),

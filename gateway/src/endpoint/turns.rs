@@ -156,18 +156,11 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::function::Address;
     use crate::http1::Http1;
     use crate::life::{Event, Fault};
-    use crate::metrics::Metrics;
 
     fn ready() -> Arc<Endpoint> {
-        let address = Address {
-            id: "t".into(),
-            socket: ([127, 0, 0, 1], 1).into(),
-        };
-        let metrics = Metrics::new().function("f");
-        let endpoint = Arc::new(Endpoint::new(address, None, metrics, 1));
+        let endpoint = super::super::tests::endpoint();
         endpoint.meet(Event::Accepted, "connected");
         endpoint
     }
