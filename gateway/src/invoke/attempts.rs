@@ -131,13 +131,13 @@ impl Invoker {
         call: &Call,
         limit: Limit,
     ) -> Result<Result<Taken, Miss>, InvokeError> {
-        let endpoint = lease.endpoint().clone();
+        let endpoint = lease.endpoint();
         loop {
             let (connection, turn) = match endpoint.take_idle(self.worker) {
                 Some(connection) => (connection, None),
                 None => {
                     // Boxed, as all that few calls wait for: what they might need would be moved about in every call.
-                    let connected = Box::pin(self.connected(function, &endpoint, call));
+                    let connected = Box::pin(self.connected(function, endpoint, call));
                     match limit.keep(outgoing, connected).await? {
                         Ok(connected) => connected,
                         Err(miss) => return Ok(Err(miss)),
