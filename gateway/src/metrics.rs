@@ -4,7 +4,7 @@ mod function;
 mod table;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use self::function::{Call, FunctionMetrics, Retried};
@@ -38,7 +38,8 @@ pub enum Refused {
 pub struct Metrics {
     registry: Registry,
     per_function: Arc<PerFunction>,
-    functions: Mutex<HashMap<String, Weak<FunctionMetrics>>>,
+    /// Every function that anybody holds the handles of, and at times some that nobody does any longer.
+    functions: Mutex<HashMap<String, Arc<FunctionMetrics>>>,
     refused: [IntCounter; 5],
     connections: Gauge,
     proxy_protocol: IntCounterVec,
@@ -155,20 +156,23 @@ impl Metrics {
         }
     }
 
-    /// The handles of one function, the same ones as long as anybody holds them. Its series go when the last holder does.
+    /// The handles of one function, the same ones as long as anybody holds them. Its series go when nobody does.
     #[must_use]
     pub fn function(&self, label: &str) -> Arc<FunctionMetrics> {
-        let mut functions = self
-            .functions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = functions.get(label).and_then(Weak::upgrade) {
-            return known;
+        let mut functions = self.functions();
+        if let Some(known) = functions.get(label) {
+            return known.clone();
         }
-        functions.retain(|_, metrics| metrics.strong_count() > 0);
+        forget(&mut functions);
         let fresh = Arc::new(FunctionMetrics::new(label, self.per_function.clone()));
-        functions.insert(label.to_owned(), Arc::downgrade(&fresh));
+        functions.insert(label.to_owned(), fresh.clone());
         fresh
+    }
+
+    fn functions(&self) -> MutexGuard<'_, HashMap<String, Arc<FunctionMetrics>>> {
+        self.functions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What counts connections: those that are open, and those that were too many.
@@ -227,6 +231,7 @@ impl Metrics {
         age: Option<Duration>,
     ) -> Vec<u8> {
         let _one_at_a_time = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        forget(&mut self.functions());
         let filled = [
             &self.service_count,
             &self.in_flight,
@@ -274,6 +279,11 @@ impl Metrics {
         }
         text
     }
+}
+
+/// Forgets functions whose handles nobody holds. Under the lock, so that nobody gets hold of one whose series are about to go.
+fn forget(functions: &mut HashMap<String, Arc<FunctionMetrics>>) {
+    functions.retain(|_, metrics| Arc::strong_count(metrics) > 1);
 }
 
 /// Builds a metric from its row of [`TABLE`] and registers it.
@@ -353,6 +363,7 @@ mod tests {
         assert!(page.contains(r#"gateway_function_invocation_started{function_name="echo"} 4"#));
         assert_eq!(function.calls(), 4);
         drop(function);
+        assert_eq!(metrics.function("echo").calls(), 4, "it is back in time");
         assert!(
             !text(&metrics).contains("echo"),
             "no series outlives its function"
