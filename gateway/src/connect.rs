@@ -22,9 +22,10 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 /// The same for a connection on which nothing is sent: after so long the host is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(5);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// What the kernel takes of an answer ahead of us (and as much again for its own books). Left alone it takes megabytes for each
-/// caller who reads slowly, until the whole host is short of memory for sockets.
-const WINDOW: usize = 256 * 1024;
+/// What the kernel takes of an answer ahead of us (and as much again for its own books). The function's own kernel keeps some six
+/// times as much for what it sends, so that a caller who reads slowly costs the hosts ten times this; left alone it is megabytes for
+/// each, until a host is short of memory for sockets.
+const WINDOW: usize = 128 * 1024;
 /// The bytes that the head of an answer over HTTP/2 may have.
 const LARGEST_HEAD: u32 = 1024 * 1024;
 

@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::sleep;
@@ -148,6 +149,10 @@ async fn sip(to: std::net::SocketAddr) {
 fn slow_readers(count: usize, length: Duration) {
     take_all_descriptors();
     let large = Upstream::new(|stream, _| {
+        // What its kernel keeps of an answer on a network. The loopback's segments are so large that it would keep 4 MB there.
+        SockRef::from(&*stream)
+            .set_send_buffer_size(416 << 10)
+            .unwrap();
         let head =
             format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\nConnection: close\r\n\r\n");
         let sent = stream.write_all(head.as_bytes());
