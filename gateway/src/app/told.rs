@@ -70,11 +70,12 @@ pub(super) fn greeting(stack: &Stack, ports: &[Port]) -> String {
     lines.join("\n")
 }
 
-/// Sets up the log on stderr, as configured.
+/// Sets up the log on stderr, as configured. What h2 warns of is what clients do, and some of it each frame anew: nobody is to fill a
+/// disk with that, unless it is asked for by name.
 pub(super) fn start_log(config: &Config) {
     use std::io::{IsTerminal, stderr};
     let log = tracing_subscriber::fmt()
-        .with_env_filter(&config.log_level)
+        .with_env_filter(format!("h2=error,{}", config.log_level))
         .with_writer(stderr)
         .with_target(false);
     // Fails only when a log is set up already, as in a test that starts two gateways.

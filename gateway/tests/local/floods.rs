@@ -180,6 +180,10 @@ fn floods() -> Vec<Flood> {
         ),
         ("pings", http_2(same(frame(PING, 0, 0, &[7; 8])))),
         (
+            "answers to pings that nobody sent",
+            http_2(same(frame(PING, 1, 0, &[7; 8]))),
+        ),
+        (
             "empty data",
             http_2([opened.clone(), same(frame(DATA, 0, 1, &[]))].concat()),
         ),
@@ -229,6 +233,11 @@ fn a_flood_is_ended_and_costs_nobody_a_call() {
         assert!(others.quantile(0.99) < BEARABLE, "{what}: {others}");
     }
     nothing_is_left(&gateway);
+    let lines = gateway.log().lines().count();
+    assert!(
+        lines < 50,
+        "{lines} lines of log: a flood is not to fill the disk"
+    );
 }
 
 /// A function that answers `/at-once` and `/trailers` at once, `/later` when it is told to, and nothing else.
