@@ -10,9 +10,11 @@ use hyper::body::{Body, Frame};
 use hyper::header::{HeaderName, HeaderValue, TRAILER};
 use tokio::io::AsyncWrite;
 
-/// A piece of a body that is no longer than this is copied behind the head, and both go out as one: cheaper for the kernel than
-/// two places to collect them from.
+/// Pieces of a body are copied behind the framing as long as all of it is no longer than this, and go out as one: cheaper for the
+/// kernel than several places to collect them from.
 const COPIED: usize = 4 * 1024;
+/// And so many of them: a body of which the other side has got nothing shall not be past what is kept of it (`upload.rs`).
+const MOST_GATHERED: usize = 64;
 
 /// What is still to be sent on one connection. Its buffer is used for one message after the other.
 pub(crate) struct Writing<B> {
@@ -159,38 +161,44 @@ where
         cx: &mut Context<'_>,
         io: &mut (impl AsyncWrite + Unpin),
     ) -> Poll<Result<(), Halt<B::Error>>> {
+        let (mut gathered, mut is_pending) = (0, false);
         loop {
-            // Before anything is written: a head and the beginning of its body go out together.
-            if self.data.is_empty()
+            // Before anything is written: a head and the small pieces behind it that are there go out together.
+            while !is_pending
+                && gathered < MOST_GATHERED
+                && self.data.is_empty()
                 && self.framing.len() - self.gone <= COPIED
                 && let Some(body) = &mut self.body
             {
                 match Pin::new(body).poll_frame(cx) {
                     Poll::Ready(next) => {
                         if let Err(error) = next.transpose().and_then(|next| self.frame(next)) {
+                            if gathered > 0 {
+                                // As if it had gone out before the body was asked for more.
+                                let _ = self.poll_write(cx, io);
+                            }
                             return Poll::Ready(Err(self.halt(Halt::Body(error))));
                         }
+                        gathered += usize::from(!self.is_written());
                     }
-                    Poll::Pending if self.is_written() => {
-                        // TLS keeps what it was given until it is told.
-                        if let Err(error) = ready!(Pin::new(&mut *io).poll_flush(cx)) {
-                            return Poll::Ready(Err(self.halt(Halt::Closed(error))));
-                        }
-                        return Poll::Pending;
-                    }
-                    Poll::Pending => {}
+                    Poll::Pending => is_pending = true,
                 }
             }
             if self.is_written() {
-                if self.body.is_none() {
-                    let flushed = ready!(Pin::new(&mut *io).poll_flush(cx));
-                    return Poll::Ready(flushed.map_err(|error| self.halt(Halt::Closed(error))));
+                // TLS keeps what it was given until it is told.
+                if let Err(error) = ready!(Pin::new(&mut *io).poll_flush(cx)) {
+                    return Poll::Ready(Err(self.halt(Halt::Closed(error))));
                 }
-                continue;
+                return if is_pending {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(Ok(()))
+                };
             }
             if let Err(error) = ready!(self.poll_write(cx, io)) {
                 return Poll::Ready(Err(self.halt(Halt::Closed(error))));
             }
+            gathered = 0;
         }
     }
 
@@ -204,10 +212,9 @@ where
 
     /// Takes the next piece of the body, or its end.
     fn frame(&mut self, next: Option<Frame<Bytes>>) -> Result<(), B::Error> {
-        if self.gone == self.framing.len() {
-            self.framing.clear();
-            self.gone = 0;
-        }
+        // However little goes out each time, the buffer does not grow with the body.
+        self.framing.drain(..self.gone);
+        self.gone = 0;
         let Some(frame) = next else {
             return self.end(&HeaderMap::new());
         };
@@ -237,8 +244,7 @@ where
                 let _ = io::Write::write_fmt(&mut self.framing, size);
             }
         }
-        let follows = self.gone < self.framing.len();
-        if follows && data.len() <= COPIED {
+        if self.framing.len() + data.len() <= COPIED {
             self.framing.extend_from_slice(&data);
         } else {
             self.data = data;
@@ -289,3 +295,7 @@ pub(crate) fn write_field(into: &mut Vec<u8>, name: &HeaderName, value: &HeaderV
         into.extend_from_slice(piece);
     }
 }
+
+#[cfg(test)]
+#[path = "writing_tests.rs"]
+mod tests;
