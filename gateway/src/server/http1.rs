@@ -167,7 +167,8 @@ impl<I: Stream + 'static, S: Answers> Http1<I, S> {
     }
 
     /// Begins to answer.
-    fn answer(&mut self, answered: Answered, cx: &mut Context<'_>) {
+    fn answer(&mut self, mut answered: Answered, cx: &mut Context<'_>) {
+        answer::leave_unsent(&mut answered.response, self.about);
         let mut closes = self.is_last || !self.about.keeps;
         let late_go_ahead = {
             let mut wire = self.wire();
@@ -292,3 +293,7 @@ impl<I: Stream + 'static, S: Answers> Future for Http1<I, S> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "http1_tests.rs"]
+mod tests;

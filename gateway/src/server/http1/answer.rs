@@ -3,10 +3,11 @@
 use std::cell::Cell;
 use std::time::{Duration, UNIX_EPOCH};
 
-use hyper::StatusCode;
+use bytes::Bytes;
 use hyper::body::Body as _;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING};
+use hyper::{Response, StatusCode};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::request::About;
@@ -14,6 +15,19 @@ use crate::http1::reading::says;
 use crate::http1::writing::{Length, Writing, write_field, write_length};
 use crate::reply::Body;
 use crate::told::Answered;
+
+/// Lets go of a body that is not sent but for its length: the request's may be taken through it, and until nobody has that it cannot be
+/// said whether it comes to its end.
+pub(super) fn leave_unsent(response: &mut Response<Body>, about: About) {
+    if !has_none(response.status(), about) {
+        return;
+    }
+    let body = std::mem::replace(response.body_mut(), Body::from(Bytes::new()));
+    if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
+        let headers = response.headers_mut();
+        headers.entry(CONTENT_LENGTH).or_insert(length.into());
+    }
+}
 
 /// Begins to write an answer, after what is left to say before it. Says whether it is the last one on its connection.
 pub(super) fn begin(
@@ -64,8 +78,7 @@ pub(super) fn begin(
         None => {
             // The length of what a GET would have had.
             let may_say = about.is_head || head.status == StatusCode::NOT_MODIFIED;
-            let implied = body.size_hint().exact().filter(|length| *length > 0);
-            if let Some(length) = said_length.or(implied).filter(|_| may_say) {
+            if let Some(length) = said_length.filter(|_| may_say) {
                 write_length(into, length);
             }
             writing.follow(Length::Exact(0), None);
@@ -88,11 +101,16 @@ pub(super) fn begin(
     closes
 }
 
+/// Whether no body may follow.
+fn has_none(status: StatusCode, about: About) -> bool {
+    about.is_head
+        || status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
 /// How the body says where it ends; `None` if none may follow.
 fn length(status: StatusCode, about: About, said: Option<u64>, body: &Body) -> Option<Length> {
-    let has_none = status.is_informational()
-        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if has_none || about.is_head {
+    if has_none(status, about) {
         return None;
     }
     if body.is_end_stream() {
