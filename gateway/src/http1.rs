@@ -284,6 +284,15 @@ mod tests {
                 false,
             ),
             (
+                "GET",
+                &[
+                    "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+                ],
+                200,
+                "ok",
+                false,
+            ),
+            (
                 "HEAD",
                 &["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"],
                 200,

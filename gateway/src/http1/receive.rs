@@ -160,7 +160,9 @@ impl Receiving {
             }
             headers.append(name, value);
         }
-        self.is_kept = !says_close;
+        // RFC 9112 §6.3: two readers could disagree where such an answer ends.
+        let has_both = framing.is_chunked && framing.length.is_some();
+        self.is_kept = !says_close && !has_both;
         if is_first_version && framing.is_chunked {
             return Err("HTTP/1.0 with a transfer coding");
         }
