@@ -129,8 +129,7 @@ impl<I: Stream + 'static, S: Answers> Http1<I, S> {
             let wire = &mut *self.wire.lock().unwrap_or_else(PoisonError::into_inner);
             match request::poll(wire, self.limits, cx) {
                 Poll::Ready(asked) => return Poll::Ready(asked),
-                // Empty lines before a request are nothing (RFC 9112 §2.2).
-                Poll::Pending => !wire.reading.unread().trim_ascii_start().is_empty(),
+                Poll::Pending => !request::is_empty(wire.reading.unread()),
             }
         };
         if self.is_last && !has_begun {

@@ -1,7 +1,7 @@
 //! What is said and done on one connection of HTTP/1.1, byte by byte: which answers there are, how they end, what follows.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::support::gateway::Gateway;
@@ -9,6 +9,11 @@ use crate::support::upstream::Upstream;
 
 /// Everything that comes until the gateway closes, after these pieces have been sent one after the other.
 fn heard(gateway: &Gateway, pieces: &[&str]) -> String {
+    heard_and(gateway, pieces, |_| {})
+}
+
+/// The same from a client who then does this.
+fn heard_and(gateway: &Gateway, pieces: &[&str], then: impl FnOnce(&TcpStream)) -> String {
     let mut stream = TcpStream::connect(gateway.address).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
@@ -19,6 +24,7 @@ fn heard(gateway: &Gateway, pieces: &[&str]) -> String {
         // So that they come as pieces; the outcome is the same if they do not.
         std::thread::sleep(Duration::from_millis(5));
     }
+    then(&stream);
     let mut all = Vec::new();
     stream.read_to_end(&mut all).unwrap();
     String::from_utf8(all).unwrap()
@@ -69,6 +75,36 @@ fn what_is_no_request_is_answered_in_a_sentence_with_an_id_and_a_close() {
     assert_eq!(heard(&gateway, &[]), "", "who says nothing hears nothing");
     assert!((900..5000).contains(&began.elapsed().as_millis()));
     assert_eq!(heard(&gateway, &["\r\n"]), "", "an empty line is nothing");
+}
+
+#[test]
+fn a_head_that_will_never_end_is_answered_and_nothing_is_not() {
+    let gateway = Gateway::of("  cat:\n    fprocess: cat");
+    let heard = |pieces: &[&str]| {
+        heard_and(&gateway, pieces, |stream| {
+            stream.shutdown(Shutdown::Write).unwrap();
+        })
+    };
+    let unfinished = "ends before its empty line";
+    for (pieces, sentence) in [
+        (&["G"][..], unfinished),
+        (&["GET / HTTP/1.1\r\nHost: t\r\n"], unfinished),
+        (&["\r\n", "GET / HT", "TP/1.1\r"], unfinished),
+        (&["PRI * HTTP/2.0\r\n\r\nSM\r\n"], "versions"),
+        (&["hello, world\r\n"], "not a request"),
+        (&["hello", " \r\n"], "not a request"),
+        (&["GET / HTTP/1.1\r\n", "Host : t\r\n"], "name of a header"),
+    ] {
+        let heard = heard(pieces);
+        assert_eq!(answers(&heard), (vec![400], true), "{pieces:?}: {heard}");
+        assert!(heard.contains(sentence), "{pieces:?}: {heard}");
+    }
+    for pieces in [&[][..], &["\r\n"], &["\r\n", "\n\r"]] {
+        assert_eq!(heard(pieces), "", "{pieces:?}");
+    }
+    let whole = "GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n";
+    let heard = heard(&[whole, "\r\n"]);
+    assert_eq!(answers(&heard), (vec![200], false), "{heard}");
 }
 
 #[test]

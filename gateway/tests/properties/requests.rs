@@ -141,12 +141,12 @@ impl Case {
         let seen = self.run(pieces, takes, acts);
         assert_eq!(seen.messages, self.expected);
         assert!(seen.answers == seen.messages.len() || self.end == End::OfBody);
-        let left = self.sent.len() - self.at;
-        let is_too_large = left > self.limits.max_header_bytes;
+        let left = &self.sent[self.at..];
+        let is_too_large = left.len() > self.limits.max_header_bytes;
+        let has_begun = left.iter().any(|byte| !b"\r\n".contains(byte));
         match self.end {
-            End::OfBytes => assert_eq!(seen.is_refused, is_too_large),
-            // Nobody looks a second time unless there may be a whole head.
-            End::Refused => {}
+            End::OfBytes => assert_eq!(seen.is_refused, is_too_large || has_begun),
+            End::Refused => assert!(seen.is_refused),
             End::OfBody | End::Said | End::Http2 => assert!(!seen.is_refused),
         }
         let is_told = seen.line.has_closed() || seen.is_closed;

@@ -120,13 +120,31 @@ pub(super) fn poll<I: Stream>(
         }
         match wire.poll_read(cx) {
             Poll::Ready(Ok(1..)) => {}
-            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Ended),
+            Poll::Ready(Ok(0)) => return Poll::Ready(broken_off(wire.reading.unread(), limits)),
+            Poll::Ready(Err(_)) => return Poll::Ready(Next::Ended),
             Poll::Pending => {
                 wire.reading.release();
                 return Poll::Pending;
             }
         }
     }
+}
+
+/// What came of this, after which nothing more comes. The client may still want to hear that.
+fn broken_off(read: &[u8], limits: ConnectionLimits) -> Next {
+    match Parsed::parse(read, limits, &mut Places::default()) {
+        // It has been looked at only as long as that was worth while.
+        Err(wrong) => Next::Refused(wrong),
+        Ok(_) if is_empty(read) => Next::Ended,
+        Ok(_) => Next::Refused(Wrong::Malformed(
+            "the head of the request ends before its empty line",
+        )),
+    }
+}
+
+/// Whether that is not yet the beginning of a request: empty lines before one are nothing (RFC 9112 §2.2).
+pub(super) fn is_empty(read: &[u8]) -> bool {
+    read.trim_ascii_start().is_empty()
 }
 
 /// Takes a head out of what was read; `None` if it is not whole.
