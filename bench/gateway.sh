@@ -6,9 +6,12 @@
 # ROUNDS=7        rounds; in each, every path is measured once, so that noise meets all of them
 # SECONDS_EACH=3  how long one of these measurements lasts
 # SHARE=0.5       the constant rate, as a share of the rate that the slower of both took
+# LISTEN=         what nginx's `listen` says more; by itself one of its workers often takes most of the connections, which
+#                 waits less at a low rate and more at a high one; with reuseport they are spread as the gateway spreads them
 #
-# Both have two workers, keep connections to the upstream, and strip the prefix /function/up. The upstream is an nginx
-# with one worker that answers `ok`, or a file of 1 MiB. Needs wrk, nginx, python3 and cargo; `make build` before.
+# Both have two workers, keep connections to the upstream, and strip the prefix /function/up, and both are started anew in each
+# round: one start differs from the next by up to a tenth, for as long as it runs. The upstream is an nginx with one worker that
+# answers `ok`, or a file of 1 MiB. Needs wrk, nginx, python3 and cargo; `make build` before.
 # shellcheck source=bench/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -17,13 +20,12 @@ rounds=${ROUNDS:-7} seconds=${SECONDS_EACH:-3}
 need wrk wrk
 need nginx nginx-light
 need python3 python3
+need curl curl
 built dist/skep build
 build_pace
 
 start_upstream
 head -c 1048576 /dev/zero >"$work/files/large"
-start_nginx_proxy /function/up/
-
 cat >"$work/stack.yml" <<END
 version: 1.0
 provider:
@@ -33,20 +35,33 @@ functions:
     annotations:
       skep.upstream: http://127.0.0.1:$upstream_port
 END
-start skep dist/skep local "$work/stack.yml" --workers 2 --port 0 --log-level warn
-skep=$!
-await "the gateway to listen" grep -q 'listens on' "$work/skep"
-skep_url=$(sed -n 's/.* listens on //p' "$work/skep")/function/up/
-sleep 1
-idle=$(resident "$skep")
+
+# Sets skep and skep_url, and what start_nginx_proxy sets.
+nginx_processes=()
+start_both() {
+    stop "${nginx_processes[@]::1}" ${skep:+"$skep"}
+    start_nginx_proxy /function/up/
+    start skep dist/skep local "$work/stack.yml" --workers 2 --port 0 --log-level warn
+    skep=$!
+    await "the gateway to listen" grep -q 'listens on' "$work/skep"
+    skep_url=$(sed -n 's/.* listens on //p' "$work/skep")/function/up/
+    await "the gateway to answer" curl -sf "$skep_url"
+}
 
 # One kind of call through both, one right after the other.
 both() { # series, connections, path
-    load_proxy "skep.$1" "$2" "$seconds" "$skep_url$3" "$skep"
-    load_proxy "nginx.$1" "$2" "$seconds" "$nginx_url$3" "${nginx_processes[@]}"
+    local proxy
+    for proxy in $(in_turn "$round"); do
+        case $proxy in
+        skep) load_proxy "skep.$1" "$2" "$seconds" "$skep_url$3" "$skep" ;;
+        nginx) load_proxy "nginx.$1" "$2" "$seconds" "$nginx_url$3" "${nginx_processes[@]}" ;;
+        esac
+    done
 }
 
 for ((round = 0; round < rounds; round++)); do
+    start_both
+    note idle "$(resident "$skep")"
     both get64 64 ""
     load 64 "$seconds" "$upstream_url"
     note upstream.get64.rate "$rate"
@@ -58,14 +73,15 @@ for ((round = 0; round < rounds; round++)); do
     both up 8 ""
     unset WRK_BODY_BYTES
     both down 8 files/large
-    for path in skep nginx upstream; do
+    for path in $(in_turn "$round") upstream; do
         url=${path}_url
         load 1 "$seconds" "${!url}"
         note "$path.one.p50" "$p50"
     done
+    note loaded "$(resident "$skep")"
 done
 
-pace_all "$rounds" "$seconds"
+pace_all "$rounds" "$seconds" start_both
 
 echo "gateway: medians of $rounds rounds of $seconds s"
 row "" skep nginx direct ratio rounds target
@@ -84,5 +100,6 @@ compare "1 MiB down, 8 connections, calls/s" down.rate '>=' 1.0
 compare "  processor time, µs/call" down.cpu
 compare "$steady calls/s, p50, ms" steady.p50 '<=' 1.0
 compare "  p99, ms" steady.p99 '<=' 1.0
+idle=$(median idle)
 row "resident, idle, kB" "$idle" "" "" "" "" "$(verdict "$idle" '<=' 12000)"
-row "resident, after load, kB" "$(resident "$skep")" "" "" "" "" ""
+row "resident, after load, kB" "$(median loaded)" "" "" "" "" ""

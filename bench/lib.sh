@@ -8,10 +8,15 @@ started=()
 # What puts a caller where it is to call from: nothing, or a command that runs the rest elsewhere.
 there=()
 
-# Ends what `start` started.
+# Ends what `start` started, all of it or some.
 stop() { # process...
+    local process left=()
     [ $# = 0 ] || kill "$@" 2>/dev/null || true
     [ $# = 0 ] || wait "$@" 2>/dev/null || true
+    for process in "${started[@]}"; do
+        [[ " $* " == *" $process "* ]] || left+=("$process")
+    done
+    started=("${left[@]}")
 }
 
 stop_all() {
@@ -94,12 +99,18 @@ pace() { # series, calls a second, seconds, URL
     note "$1.p99" "$p99"
 }
 
+# Who is measured first changes from round to round.
+in_turn() { # round
+    if (($1 % 2)); then echo nginx skep; else echo skep nginx; fi
+}
+
 # Calls all three at one rate, in rounds: SHARE of the lower of the rates that the proxies took. Sets steady.
-pace_all() { # rounds, seconds
+pace_all() { # rounds, seconds, what each round begins with...
     local round path url
     steady=$(share skep.get64.rate nginx.get64.rate)
     for ((round = 0; round < $1; round++)); do
-        for path in skep nginx upstream; do
+        "${@:3}"
+        for path in $(in_turn "$round") upstream; do
             url=${path}_url
             pace "$path.steady" "$steady" "$2" "${!url}"
         done
@@ -176,7 +187,7 @@ END
 
 # Starts an nginx of our own; its process is then $!.
 start_nginx() { # name, workers, what goes into http {}
-    mkdir "$work/$1.d"
+    mkdir -p "$work/$1.d"
     nginx_conf "$work/$1.d" "$2" "$3" >"$work/$1.conf"
     start "$1" nginx -p "$work/$1.d" -e stderr -c "$work/$1.conf"
 }
@@ -200,7 +211,7 @@ start_upstream() {
 start_nginx_proxy() { # path
     local port process
     port=$(free_port)
-    start_nginx proxy 2 "$(proxy_conf "127.0.0.1:$upstream_port" "127.0.0.1:$port" "$1")"
+    start_nginx proxy 2 "$(proxy_conf "127.0.0.1:$upstream_port" "127.0.0.1:$port ${LISTEN:-}" "$1")"
     process=$!
     await "nginx to listen" listens "$port"
     # shellcheck disable=SC2034  # for the caller
