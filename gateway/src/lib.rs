@@ -8,6 +8,7 @@
 pub mod alarm;
 pub mod api;
 pub mod app;
+mod asker;
 pub mod auth;
 pub mod budget;
 pub mod certificate;
