@@ -129,7 +129,9 @@ impl Gateway {
     }
 
     fn start(command: &mut Command, folder: Folder) -> Self {
+        // One that is killed leaves its own folder behind.
         let mut child = command
+            .env("TMPDIR", &folder.0)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
