@@ -9,9 +9,10 @@
 #
 # All four are containers on one network: the caller, the gateway, which finds the function through the engine and calls its
 # task's address, an nginx with two workers that is told this address, and the task, an nginx with one worker that answers
-# `ok`. Nothing is pulled: one image has all programs, taken from this machine with the libraries that they are linked with.
-# Needs a Swarm manager's engine on this machine and the right to see its processes, wrk, nginx and cargo; `make build`
-# before. Everything is made under a random name and removed at the end.
+# `ok`. Both proxies are started anew in each round, as in gateway.sh. Nothing is pulled: one image has all programs, taken
+# from this machine with the libraries that they are linked with. Needs a Swarm manager's engine on this machine and the right
+# to see its processes, wrk, nginx and cargo; `make build` before. Everything is made under a random name and removed at the
+# end.
 # shellcheck source=bench/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -91,26 +92,37 @@ run caller "$name" sleep infinity
 there=(docker exec "$name-caller")
 
 upstream_url=http://$(address "$task"):8080/
-nginx_url=http://$(address "$name-nginx"):8080/function/$name-up/
-skep_url=http://$(address "$name-skep"):8080/function/$name-up/
 answers() (load 1 1 "$1")
-await "nginx to answer" answers "$nginx_url"
-await "the gateway to find the function" answers "$skep_url"
-skep=$(process "$name-skep")
-nginx=$(process "$name-nginx")
-read -ra nginx_processes <<<"$nginx $(cat "/proc/$nginx/task/$nginx/children")"
+
+# Sets skep, nginx_processes and the addresses of both.
+start_both() {
+    local nginx
+    docker restart "$name-nginx" "$name-skep" >/dev/null
+    nginx_url=http://$(address "$name-nginx"):8080/function/$name-up/
+    skep_url=http://$(address "$name-skep"):8080/function/$name-up/
+    await "nginx to answer" answers "$nginx_url"
+    await "the gateway to find the function" answers "$skep_url"
+    skep=$(process "$name-skep")
+    nginx=$(process "$name-nginx")
+    read -ra nginx_processes <<<"$nginx $(cat "/proc/$nginx/task/$nginx/children")"
+}
 
 for ((round = 0; round < rounds; round++)); do
-    load_proxy skep.get64 64 "$seconds" "$skep_url" "$skep"
-    load_proxy nginx.get64 64 "$seconds" "$nginx_url" "${nginx_processes[@]}"
+    start_both
+    for proxy in $(in_turn "$round"); do
+        case $proxy in
+        skep) load_proxy skep.get64 64 "$seconds" "$skep_url" "$skep" ;;
+        nginx) load_proxy nginx.get64 64 "$seconds" "$nginx_url" "${nginx_processes[@]}" ;;
+        esac
+    done
     load 64 "$seconds" "$upstream_url"
     note upstream.get64.rate "$rate"
     note upstream.get64.p99 "$p99"
 done
 
-pace_all "$rounds" "$seconds"
+pace_all "$rounds" "$seconds" start_both
 
-echo "overlay: medians of $rounds rounds of $seconds s, interleaved"
+echo "overlay: medians of $rounds rounds of $seconds s"
 row "" skep nginx direct ratio rounds target
 compare "GET, 64 connections, calls/s" get64.rate '>=' 1.0
 compare "  p99, µs" get64.p99 '<=' 1.1
