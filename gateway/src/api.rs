@@ -1,6 +1,7 @@
 //! The pages: health, readiness, metrics; and the management API (wire contract §3.2, §4), in modules of its own.
 
 mod alert;
+mod caller;
 mod fields;
 mod keys;
 mod logs;

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use hyper::{Response, StatusCode};
 use serde_json::Value;
 
+use super::caller::Caller;
 use super::fields::Fields;
-use super::manager::{Caller, Manager, invalid, noted};
+use super::manager::{Manager, invalid, noted};
 use crate::discovery::operate::{Failed, SCALE_FACTOR, SCALE_MAX, SCALE_MIN, Trouble};
 use crate::function::{FunctionName, MAX_REPLICAS};
 use crate::reply::{self, Body};

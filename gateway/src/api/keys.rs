@@ -7,8 +7,9 @@ use hyper::header::{CACHE_CONTROL, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::caller::Caller;
 use super::fields::Fields;
-use super::manager::{Caller, Manager, invalid, noted};
+use super::manager::{Manager, invalid, noted};
 use crate::auth::key::{Key, KeyId, Record, Wish};
 use crate::auth::keys::{NotMade, seconds};
 use crate::auth::{Gate, Scope};

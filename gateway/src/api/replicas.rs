@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use hyper::{Response, StatusCode};
 
-use super::manager::{Caller, Manager, invalid, noted};
+use super::caller::Caller;
+use super::manager::{Manager, invalid, noted};
 use crate::discovery::operate::Failed;
 use crate::discovery::usage::Usage;
 use crate::function::FunctionName;

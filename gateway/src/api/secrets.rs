@@ -5,8 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
+use super::caller::Caller;
 use super::fields::Fields;
-use super::manager::{Caller, Manager, invalid, noted};
+use super::manager::{Manager, invalid, noted};
 use crate::discovery::operate::{Failed, SecretValue};
 use crate::function::SecretName;
 use crate::reply::{self, Body};
