@@ -5,16 +5,16 @@ mod doors;
 mod kept;
 mod signals;
 mod told;
+mod workers;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use prometheus::{Gauge, IntCounter};
-use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::{Notify, oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
@@ -23,6 +23,7 @@ use self::kept::Kept;
 use self::signals::Signals;
 pub use self::told::show;
 use self::told::{greeting, start_log, tell};
+use self::workers::all_ended;
 use crate::api::{Manager, Orchestration, Pages};
 use crate::certificate::Certificate;
 use crate::config::Config;
@@ -32,13 +33,11 @@ use crate::discovery::local::stack::Stack;
 use crate::discovery::operate::Operator;
 use crate::discovery::swarm::Swarm;
 use crate::discovery::{Discovery, Freshness, Provider};
-use crate::drain::Drain;
-use crate::edge::{self, Edge};
-use crate::invoke::{CallLimits, Invoker, Shared};
+use crate::edge;
+use crate::invoke::{CallLimits, Shared};
 use crate::metrics::Metrics;
 use crate::probe::{self, Job, Prober};
-use crate::server::proxy_protocol::{ProxyProtocol, Wrong};
-use crate::server::{self, ConnectionLimits, Connections, Drained, Limits, Order, Patience};
+use crate::server::{self, Order};
 use crate::table::{Table, TableWriter};
 use crate::turnstile::Turnstile;
 
@@ -319,103 +318,4 @@ impl Gateway {
             nudge: self.shared.nudge.clone(),
         }
     }
-
-    fn start_workers(
-        self,
-        config: &Config,
-        manager: &Arc<Manager>,
-        ordered: &watch::Receiver<Order>,
-    ) -> Result<Vec<oneshot::Receiver<Drained>>, String> {
-        let control = Handle::current();
-        let proxy_protocol = proxy_protocol(config, &self.shared.metrics);
-        let mut ends = Vec::new();
-        for (number, doors) in self.doors.workers.into_iter().enumerate() {
-            let drain = Drain::default();
-            let edge = Arc::new(Edge {
-                invoker: Invoker::new(self.shared.clone(), number, drain.clone()),
-                pages: self.pages.clone(),
-                manager: manager.clone(),
-                metrics: self.shared.metrics.clone(),
-                proxies: config.trusted_proxies.clone(),
-                control: control.clone(),
-                namespace: config.namespace.as_str().into(),
-                max_headers: config.max_headers,
-                calls_only: config.system_port.is_some(),
-            });
-            let counts = self.shared.metrics.connections();
-            let mut limits = limits(config, counts, config.max_connections);
-            limits.proxy_protocol = proxy_protocol.clone();
-            let ordered = ordered.clone();
-            let patience = Patience {
-                delay: config.drain_delay,
-                drain: config.drain_timeout,
-            };
-            let (ended, end) = oneshot::channel();
-            let work = move || {
-                let runtime = Builder::new_current_thread().enable_all().build();
-                let served = runtime.and_then(|runtime| {
-                    runtime.block_on(server::serve(
-                        doors,
-                        move |caller| edge.clone().service(caller),
-                        &limits,
-                        ordered,
-                        &drain,
-                        patience,
-                    ))
-                });
-                match served {
-                    // The receiver is gone when a second signal has ended the wait.
-                    Ok(drained) => drop(ended.send(drained)),
-                    Err(error) => tracing::error!("worker {number}: {error}"),
-                }
-            };
-            std::thread::Builder::new()
-                .name(format!("worker-{number}"))
-                .spawn(work)
-                .map_err(|error| format!("no thread: {error}"))?;
-            ends.push(end);
-        }
-        Ok(ends)
-    }
-}
-
-fn limits(config: &Config, counts: (Gauge, IntCounter), most: Option<usize>) -> Limits {
-    let (open, refused) = counts;
-    Limits {
-        each: ConnectionLimits {
-            read_timeout: config.read_timeout,
-            max_header_bytes: config.max_header_bytes,
-            max_headers: config.max_headers,
-        },
-        all: Connections {
-            open,
-            refused,
-            most,
-        },
-        proxy_protocol: None,
-    }
-}
-
-/// What every connection for calls begins with, if balancers are told to send it.
-fn proxy_protocol(config: &Config, metrics: &Metrics) -> Option<Arc<ProxyProtocol>> {
-    let protocol = || ProxyProtocol {
-        trusted: config.trusted_proxies.clone(),
-        closed: metrics.proxy_protocol(Wrong::ALL.map(Wrong::label)),
-    };
-    config.proxy_protocol.then(|| Arc::new(protocol()))
-}
-
-/// Waits until every worker has drained; one that ended on its own is an error at once.
-async fn all_ended(workers: Vec<oneshot::Receiver<Drained>>) -> Result<(), String> {
-    let mut workers: JoinSet<_> = workers.into_iter().collect();
-    while let Some(ended) = workers.join_next().await {
-        match ended {
-            Ok(Ok(Drained::Clean)) => {}
-            Ok(Ok(Drained::Cut)) => {
-                tracing::warn!("drain_timeout is over: calls that still run are cut")
-            }
-            _ => return Err("a worker ended early: see the log above".to_owned()),
-        }
-    }
-    Ok(())
 }

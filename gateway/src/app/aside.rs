@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::limits;
+use super::workers::limits;
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
