@@ -179,6 +179,7 @@ where
                             }
                             return Poll::Ready(Err(self.halt(Halt::Body(error))));
                         }
+                        // An empty piece is none: once there are so many, there is something to write.
                         gathered += usize::from(!self.is_written());
                     }
                     Poll::Pending => is_pending = true,
