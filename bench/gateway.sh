@@ -48,31 +48,20 @@ start_both() {
     await "the gateway to answer" curl -sf "$skep_url"
 }
 
-# One kind of call through both, one right after the other.
-both() { # series, connections, path
-    local proxy
-    for proxy in $(in_turn "$round"); do
-        case $proxy in
-        skep) load_proxy "skep.$1" "$2" "$seconds" "$skep_url$3" "$skep" ;;
-        nginx) load_proxy "nginx.$1" "$2" "$seconds" "$nginx_url$3" "${nginx_processes[@]}" ;;
-        esac
-    done
-}
-
 for ((round = 0; round < rounds; round++)); do
     start_both
     note idle "$(resident "$skep")"
-    both get64 64 ""
+    load_both get64 64 ""
     load 64 "$seconds" "$upstream_url"
     note upstream.get64.rate "$rate"
-    both get256 256 ""
+    load_both get256 256 ""
     export WRK_BODY_BYTES=1024
-    both post64 64 ""
-    both post256 256 ""
+    load_both post64 64 ""
+    load_both post256 256 ""
     WRK_BODY_BYTES=1048576
-    both up 8 ""
+    load_both up 8 ""
     unset WRK_BODY_BYTES
-    both down 8 files/large
+    load_both down 8 files/large
     for path in $(in_turn "$round") upstream; do
         url=${path}_url
         load 1 "$seconds" "${!url}"

@@ -230,3 +230,15 @@ load_proxy() { # series, connections, seconds, URL, process...
     note "$1.p99" "$p99"
     note "$1.cpu" "$(awk "BEGIN {printf \"%.1f\", $used / $(getconf CLK_TCK) / $answers * 1e6}")"
 }
+
+# Loads both, one right after the other, in a round whose number is in `round`, for `seconds`.
+# shellcheck disable=SC2154  # the caller sets them
+load_both() { # series, connections, path
+    local proxy
+    for proxy in $(in_turn "$round"); do
+        case $proxy in
+        skep) load_proxy "skep.$1" "$2" "$seconds" "$skep_url$3" "$skep" ;;
+        nginx) load_proxy "nginx.$1" "$2" "$seconds" "$nginx_url$3" "${nginx_processes[@]}" ;;
+        esac
+    done
+}

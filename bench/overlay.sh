@@ -109,12 +109,7 @@ start_both() {
 
 for ((round = 0; round < rounds; round++)); do
     start_both
-    for proxy in $(in_turn "$round"); do
-        case $proxy in
-        skep) load_proxy skep.get64 64 "$seconds" "$skep_url" "$skep" ;;
-        nginx) load_proxy nginx.get64 64 "$seconds" "$nginx_url" "${nginx_processes[@]}" ;;
-        esac
-    done
+    load_both get64 64 ""
     load 64 "$seconds" "$upstream_url"
     note upstream.get64.rate "$rate"
     note upstream.get64.p99 "$p99"
