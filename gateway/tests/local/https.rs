@@ -246,3 +246,51 @@ fn the_doctor_says_when_a_certificate_ends() {
         );
     }
 }
+
+#[test]
+fn a_self_signed_certificate_of_a_ca_is_trusted_where_it_is_given() {
+    let gateway = Gateway::of("  cat:\n    fprocess: cat");
+    // As `openssl req -x509` makes it: its own issuer, and allowed to be one.
+    let self_signed = |name: &str, ends: SystemTime| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_before = (ends - 400 * DAY).into();
+        params.not_after = ends.into();
+        let own = params.self_signed(&key).unwrap();
+        let server = Https::start(&own, &key, gateway.address);
+        (server, own.pem())
+    };
+    let (server, pem) = self_signed("localhost", in_a_year());
+    let file = gateway.folder.write("own.pem", &pem);
+    let file = file.to_str().unwrap();
+    let url = server.at("localhost");
+    assert!(told(&ask(&["ls", "--gateway", &url, "--ca", file], &[])).contains("cat"));
+    let without = complaint(&ask(&["ls", "--gateway", &url], &[("SSL_CERT_FILE", file)]));
+    assert!(without.contains("--ca FILE"), "{without}");
+    let misnamed = ask(
+        &["ls", "--gateway", &server.at("127.0.0.1"), "--ca", file],
+        &[],
+    );
+    assert!(complaint(&misnamed).contains("is not for '127.0.0.1'"));
+
+    let (other, _) = self_signed("localhost", in_a_year());
+    let stranger = ask(
+        &["ls", "--gateway", &other.at("localhost"), "--ca", file],
+        &[],
+    );
+    assert!(complaint(&stranger).contains("--ca FILE"));
+    let (ended, pem) = self_signed("localhost", SystemTime::now() - DAY);
+    let file = gateway.folder.write("ended.pem", &pem);
+    let ended = ask(
+        &[
+            "ls",
+            "--gateway",
+            &ended.at("localhost"),
+            "--ca",
+            file.to_str().unwrap(),
+        ],
+        &[],
+    );
+    assert!(complaint(&ended).contains("ended"));
+}
