@@ -2,10 +2,14 @@
 
 pub mod client;
 pub mod command;
+mod credentials;
 mod deploy;
 mod doctor;
 mod gateway;
+mod invoke;
 mod keys;
+mod login;
+mod logs;
 mod table;
 mod tls;
 
@@ -13,6 +17,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::error::ContextKind;
 use clap::{Arg, ArgAction, Command, FromArgMatches, Subcommand};
 
 pub use self::command::Client;
@@ -55,7 +60,9 @@ pub struct CommandLine {
 /// # Errors
 /// What clap says: help and version too come this way.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<CommandLine, clap::Error> {
-    let matches = command().try_get_matches_from(args)?;
+    let matches = command()
+        .try_get_matches_from(args)
+        .map_err(without_wrong_hints)?;
     let asked = match matches.subcommand() {
         Some(("local", local)) => Asked::Local(
             local
@@ -88,6 +95,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<CommandLine, cl
         .filter_map(|setting| Some((setting.flag.to_owned(), flag(setting.flag)?)))
         .collect();
     Ok(CommandLine { asked, flags })
+}
+
+/// clap advises to pass an unknown flag behind `--`, which no command of ours takes as anything useful.
+fn without_wrong_hints(mut error: clap::Error) -> clap::Error {
+    error.remove(ContextKind::Suggested);
+    error
 }
 
 fn command() -> Command {

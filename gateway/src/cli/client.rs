@@ -1,22 +1,18 @@
-//! The client commands carried out: ask the gateway, and show its answer as a table, a sentence or JSON.
+//! Runs the client commands: asks the gateway, and prints the answer as a table, a sentence or JSON.
 
-use std::io::{IsTerminal, Read, Write};
-use std::time::SystemTime;
+use std::io::{Read, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http_body_util::BodyExt;
 use hyper::Method;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-use super::command::{At, Client, Invoke, Logs, Secret};
+use super::command::{At, Client, Secret};
 use super::gateway::Gateway;
 use super::table::table;
-use super::{deploy, doctor, keys};
+use super::{deploy, doctor, invoke, keys, login, logs};
 use crate::config::Config;
-use crate::duration;
 
 /// The most that is read from stdin for a secret.
 const MAX_SECRET: u64 = 1 << 20;
@@ -37,8 +33,10 @@ pub fn run(command: Client, config: &Config) -> Result<(), String> {
             Client::Deploy(asked) => deploy::deploy(&asked).await,
             Client::Rm { names, at } => rm(&names, &at).await,
             Client::Scale { name, replicas, at } => scale(&name, replicas, &at).await,
-            Client::Invoke(asked) => invoke(&asked).await,
-            Client::Logs(asked) => logs(&asked).await,
+            Client::Invoke(asked) => invoke::invoke(&asked).await,
+            Client::Logs(asked) => logs::logs(&asked).await,
+            Client::Login(asked) => login::login(&asked).await,
+            Client::Logout { at } => login::logout(&at),
             Client::Secret(asked) => secret(&asked).await,
             Client::Keys(asked) => keys::keys(&asked).await,
             Client::Doctor { at } => doctor::examine(&gateway(&at)?, config, at.json).await,
@@ -47,20 +45,31 @@ pub fn run(command: Client, config: &Config) -> Result<(), String> {
 }
 
 pub(super) fn gateway(at: &At) -> Result<Gateway, String> {
-    Gateway::find(at.gateway.as_deref(), at.ca.as_deref(), |name| {
-        std::env::var(name).ok()
-    })
+    Gateway::find(at, env)
 }
 
-/// Prints to stdout; a reader that is gone is no reason to complain.
-pub(super) fn tell(text: &str) {
+pub(super) fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Reports a change that was made: as a sentence, or as JSON.
+pub(super) fn report(at: &At, name: &str, status: &str, sentence: &str) {
+    if at.json {
+        print(&format!("{}\n", json!({ "name": name, "status": status })));
+    } else {
+        print(&format!("{sentence}\n"));
+    }
+}
+
+/// Prints to stdout. That the reader has closed the pipe is no error.
+pub(super) fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 pub(super) async fn get(gateway: &Gateway, path: &str) -> Result<Value, String> {
     let bytes = gateway.manage(Method::GET, path, None).await?;
     serde_json::from_slice(&bytes)
-        .map_err(|error| format!("the answer to {path} is no JSON: {error}"))
+        .map_err(|error| format!("the answer to {path} is not JSON: {error}"))
 }
 
 pub(super) fn text(value: &Value) -> String {
@@ -74,7 +83,7 @@ pub(super) fn text(value: &Value) -> String {
 async fn ls(at: &At) -> Result<(), String> {
     let functions = get(&gateway(at)?, "/system/functions").await?;
     if at.json {
-        tell(&format!("{functions}\n"));
+        print(&format!("{functions}\n"));
         return Ok(());
     }
     let row = |function: &Value| {
@@ -96,15 +105,18 @@ async fn ls(at: &At) -> Result<(), String> {
         .flatten()
         .map(row)
         .collect();
-    tell(&table(["NAME", "READY", "CALLS", "IMAGE"], &rows));
+    print(&table(["NAME", "READY", "CALLS", "IMAGE"], &rows));
     Ok(())
 }
 
 async fn describe(name: &str, at: &At) -> Result<(), String> {
     let gateway = gateway(at)?;
-    let function = get(&gateway, &format!("/system/function/{name}")).await?;
+    let path = format!("/system/function/{name}");
+    let mut function = get(&gateway, &path).await?;
+    let replicas = get(&gateway, &format!("{path}/replicas")).await?;
     if at.json {
-        tell(&format!("{function}\n"));
+        function["tasks"] = replicas;
+        print(&format!("{function}\n"));
         return Ok(());
     }
     let plain = |value: &Value| match value {
@@ -137,7 +149,16 @@ async fn describe(name: &str, at: &At) -> Result<(), String> {
             ),
         ]);
     }
-    tell(&table(["FIELD", "VALUE"], &rows));
+    for replica in replicas.as_array().into_iter().flatten() {
+        let error = replica["error"].as_str().unwrap_or_default();
+        let line = format!(
+            "{} {} {error}",
+            text(&replica["id"]),
+            text(&replica["state"])
+        );
+        rows.push(["replica".to_owned(), line]);
+    }
+    print(&table(["FIELD", "VALUE"], &rows));
     Ok(())
 }
 
@@ -151,7 +172,7 @@ async fn rm(names: &[String], at: &At) -> Result<(), String> {
                 Some(&json!({ "functionName": name })),
             )
             .await?;
-        tell(&format!("{name} is removed\n"));
+        report(at, name, "removed", &format!("Removed {name}"));
     }
     Ok(())
 }
@@ -165,118 +186,32 @@ async fn scale(name: &str, replicas: u64, at: &At) -> Result<(), String> {
             Some(&body),
         )
         .await?;
-    tell(&format!("{name} is given {replicas} replicas\n"));
+    report(at, name, "scaled", &format!("Scaled {name} to {replicas}"));
     Ok(())
-}
-
-async fn invoke(asked: &Invoke) -> Result<(), String> {
-    let method = Method::from_bytes(asked.method.as_bytes())
-        .map_err(|_| format!("'{}' is no verb", asked.method))?;
-    let body = match &asked.data {
-        Some(data) => Bytes::from(data.clone()),
-        None if std::io::stdin().is_terminal() => Bytes::new(),
-        None => stdin(u64::MAX)?,
-    };
-    let mut headers = vec![(CONTENT_TYPE, HeaderValue::from_static("text/plain"))];
-    for field in &asked.header {
-        let wrong = || format!("--header '{field}': write NAME: VALUE");
-        let (name, value) = field.split_once(':').ok_or_else(wrong)?;
-        let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| wrong())?;
-        let value = HeaderValue::from_str(value.trim()).map_err(|_| wrong())?;
-        headers.retain(|(known, _)| *known != name);
-        headers.push((name, value));
-    }
-    let response = gateway(&asked.at)?
-        .send(method, &format!("/function/{}", asked.name), headers, body)
-        .await?;
-    let status = response.status();
-    let mut body = response.into_body();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| format!("the answer broke off: {error}"))?;
-        if let Some(data) = frame.data_ref() {
-            let mut out = std::io::stdout();
-            // A reader that is gone needs no more.
-            if out.write_all(data).and_then(|()| out.flush()).is_err() {
-                return Ok(());
-            }
-        }
-    }
-    if status.is_success() {
-        Ok(())
-    } else {
-        Err(format!("{} answered {status}", asked.name))
-    }
-}
-
-async fn logs(asked: &Logs) -> Result<(), String> {
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    query.append_pair("name", &asked.name);
-    query.append_pair("follow", if asked.follow { "true" } else { "false" });
-    if let Some(lines) = asked.tail {
-        query.append_pair("tail", &lines.to_string());
-    }
-    if let Some(text) = &asked.since {
-        let ago = duration::parse(text).map_err(|why| format!("--since: {why}"))?;
-        let since = SystemTime::now()
-            .checked_sub(ago)
-            .unwrap_or(SystemTime::UNIX_EPOCH);
-        query.append_pair(
-            "since",
-            &humantime::format_rfc3339_millis(since).to_string(),
-        );
-    }
-    if let Some(instance) = &asked.instance {
-        query.append_pair("instance", instance);
-    }
-    let mut body = gateway(&asked.at)?
-        .stream(&format!("/system/logs?{}", query.finish()))
-        .await?;
-    let mut rest = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| format!("the logs broke off: {error}"))?;
-        rest.extend_from_slice(frame.data_ref().map_or(&[], Bytes::as_ref));
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = rest.drain(..=end).collect();
-            tell(&shown(&line, asked.at.json));
-        }
-    }
-    Ok(())
-}
-
-/// A line of the gateway's, as people read it.
-fn shown(line: &[u8], as_json: bool) -> String {
-    match serde_json::from_slice::<Value>(line) {
-        Ok(message) if !as_json => format!(
-            "{} {} {}\n",
-            text(&message["timestamp"]),
-            text(&message["instance"]),
-            text(&message["text"])
-        ),
-        _ => String::from_utf8_lossy(line).into_owned(),
-    }
 }
 
 async fn secret(asked: &Secret) -> Result<(), String> {
     let path = "/system/secrets";
     let (method, name, at, done) = match asked {
         Secret::Ls { at } => return ls_secrets(at).await,
-        Secret::Create { name, at } => (Method::POST, name, at, "made"),
-        Secret::Update { name, at } => (Method::PUT, name, at, "changed"),
-        Secret::Rm { name, at } => (Method::DELETE, name, at, "removed"),
+        Secret::Create { name, at } => (Method::POST, name, at, "Created"),
+        Secret::Update { name, at } => (Method::PUT, name, at, "Updated"),
+        Secret::Rm { name, at } => (Method::DELETE, name, at, "Removed"),
     };
     let mut body = json!({ "name": name });
     if method != Method::DELETE {
-        body["rawValue"] = STANDARD.encode(stdin(MAX_SECRET)?).into();
+        body["rawValue"] = STANDARD.encode(read_stdin(MAX_SECRET)?).into();
     }
     gateway(at)?.manage(method, path, Some(&body)).await?;
-    tell(&format!("secret {name} is {done}\n"));
+    let sentence = format!("{done} secret {name}");
+    report(at, name, &done.to_lowercase(), &sentence);
     Ok(())
 }
 
 async fn ls_secrets(at: &At) -> Result<(), String> {
     let secrets = get(&gateway(at)?, "/system/secrets").await?;
     if at.json {
-        tell(&format!("{secrets}\n"));
+        print(&format!("{secrets}\n"));
         return Ok(());
     }
     let rows: Vec<_> = secrets
@@ -285,11 +220,11 @@ async fn ls_secrets(at: &At) -> Result<(), String> {
         .flatten()
         .map(|secret| [text(&secret["name"])])
         .collect();
-    tell(&table(["NAME"], &rows));
+    print(&table(["NAME"], &rows));
     Ok(())
 }
 
-fn stdin(most: u64) -> Result<Bytes, String> {
+pub(super) fn read_stdin(most: u64) -> Result<Bytes, String> {
     let mut bytes = Vec::new();
     let read = std::io::stdin().lock().take(most).read_to_end(&mut bytes);
     read.map_err(|error| format!("cannot read stdin: {error}"))?;

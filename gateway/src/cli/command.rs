@@ -1,4 +1,4 @@
-//! What a person can ask a running gateway for: the client commands and their arguments.
+//! The client commands, which a running gateway answers, and their arguments.
 
 use std::path::PathBuf;
 
@@ -8,51 +8,62 @@ use clap::{Args, Subcommand};
 #[derive(Debug, PartialEq, Eq, Subcommand)]
 pub enum Client {
     /// List the functions of a gateway
+    #[command(visible_alias = "list")]
     Ls {
         /// Which gateway.
         #[command(flatten)]
         at: At,
     },
-    /// Tell everything about one function
+    /// Show one function: settings, endpoints, replicas and what is wrong with them
     Describe {
-        /// Its name
+        /// The function's name
         name: String,
         /// Which gateway.
         #[command(flatten)]
         at: At,
     },
-    /// Make a function, or change it into what is said here; waits until a replica takes calls
+    /// Create or update functions, and wait until all replicas of the new version are ready
     Deploy(Box<Deploy>),
     /// Remove functions
+    #[command(visible_alias = "remove")]
     Rm {
-        /// Their names
+        /// The functions' names
         #[arg(required = true)]
         names: Vec<String>,
         /// Which gateway.
         #[command(flatten)]
         at: At,
     },
-    /// Set how many replicas a function has
+    /// Set the number of replicas of a function
     Scale {
-        /// Its name
+        /// The function's name
         name: String,
-        /// How many; 0 is a number
+        /// The number of replicas; 0 stops all of them
+        #[arg(allow_negative_numbers = true)]
         replicas: u64,
         /// Which gateway.
         #[command(flatten)]
         at: At,
     },
-    /// Call a function with what stdin brings, or with --data
+    /// Call a function; the body comes from stdin or --data
     Invoke(Invoke),
-    /// Show what a function's replicas write
+    /// Show what the replicas of a function write, in order of time
     Logs(Logs),
-    /// Make, change, list and remove secrets
+    /// Create, update, list and remove secrets
     #[command(subcommand)]
     Secret(Secret),
-    /// Make, list and revoke API keys
+    /// Create, list and revoke API keys
     #[command(subcommand)]
     Keys(Keys),
-    /// Look whether everything is in order: gateway, engine, network; says what to do where it is not
+    /// Save the login or the API key of a gateway for later commands
+    Login(Login),
+    /// Forget the saved login of a gateway
+    Logout {
+        /// Which gateway.
+        #[command(flatten)]
+        at: At,
+    },
+    /// Check gateway, engine, network and functions, and say what to do where something is wrong
     Doctor {
         /// Which gateway.
         #[command(flatten)]
@@ -63,54 +74,57 @@ pub enum Client {
 /// Which gateway, and how its answers are shown.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct At {
-    /// Its address, with a login where it asks for one: https://user:password@host:port [env: skep_gateway, OPENFAAS_URL]
-    #[arg(long, value_name = "URL")]
+    /// The gateway's address: [http[s]://][user:password@]host[:port] [env: skep_gateway, OPENFAAS_URL] [default: http://127.0.0.1:8080]
+    #[arg(long, short, value_name = "URL")]
     pub gateway: Option<String>,
-    /// The certificates, in PEM, that vouch for a gateway behind https, instead of those that this machine trusts [env: skep_ca]
+    /// An API key for this gateway [env: skep_key] [default: what `skep login` saved]
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// A PEM file with the CA of an https gateway, or with its self-signed certificate [env: skep_ca] [default: the CAs of this machine]
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// JSON instead of tables
+    /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
 }
 
-/// A function to make or change.
+/// A function to create or update.
 #[derive(Args, Debug, PartialEq, Eq)]
 pub struct Deploy {
-    /// Its name; with --file, only this one of the file's functions
+    /// The function's name; without --image, only this function of the stack file
     #[arg(required_unless_present = "file")]
     pub name: Option<String>,
-    /// Its image
+    /// The function's image
     #[arg(long, conflicts_with = "file", required_unless_present = "file")]
     pub image: Option<String>,
     /// A stack file with functions
     #[arg(long, short)]
     pub file: Option<PathBuf>,
-    /// The command that its watchdog runs
+    /// The command that the watchdog runs for each call
     #[arg(long, conflicts_with = "file")]
     pub fprocess: Option<String>,
-    /// A variable of its environment
+    /// An environment variable; repeat for more
     #[arg(long, short, value_name = "NAME=VALUE", conflicts_with = "file")]
     pub env: Vec<String>,
-    /// A label
+    /// A label; repeat for more
     #[arg(long, short, value_name = "NAME=VALUE", conflicts_with = "file")]
     pub label: Vec<String>,
-    /// A secret that it may read
+    /// A secret that the function may read; repeat for more
     #[arg(long, conflicts_with = "file")]
     pub secret: Vec<String>,
-    /// Where it may run, such as node.role==worker
+    /// A placement constraint such as node.role==worker; repeat for more
     #[arg(long, conflicts_with = "file")]
     pub constraint: Vec<String>,
-    /// The memory that it may use, such as 40Mi
+    /// The memory limit, such as 40Mi
     #[arg(long, value_name = "AMOUNT", conflicts_with = "file")]
     pub memory: Option<String>,
-    /// The processor time that it may use, such as 100m
+    /// The CPU limit, such as 100m
     #[arg(long, value_name = "AMOUNT", conflicts_with = "file")]
     pub cpu: Option<String>,
-    /// Give it a root that it cannot write to
+    /// Mount the container's root file system read-only
     #[arg(long, conflicts_with = "file")]
     pub read_only: bool,
-    /// Do not wait until a replica takes calls
+    /// Return at once, without waiting for the replicas
     #[arg(long)]
     pub no_wait: bool,
     /// Which gateway.
@@ -121,15 +135,15 @@ pub struct Deploy {
 /// A call.
 #[derive(Args, Debug, PartialEq, Eq)]
 pub struct Invoke {
-    /// The function, perhaps with a path behind it: NAME/path?query
+    /// The function, optionally with a path and a query: NAME/path?query
     pub name: String,
-    /// The body, instead of what stdin brings
+    /// The body, instead of stdin; @FILE reads it from a file, @- from stdin
     #[arg(long, short)]
     pub data: Option<String>,
-    /// The verb
+    /// The HTTP method
     #[arg(long, short = 'X', default_value = "POST")]
     pub method: String,
-    /// A field of the request's head
+    /// A request header; repeat for more
     #[arg(long, short = 'H', value_name = "NAME: VALUE")]
     pub header: Vec<String>,
     /// Which gateway.
@@ -137,21 +151,27 @@ pub struct Invoke {
     pub at: At,
 }
 
-/// A look at logs.
+/// Which logs to show.
 #[derive(Args, Debug, PartialEq, Eq)]
 pub struct Logs {
-    /// The function
+    /// The function's name
     pub name: String,
-    /// Also show what is still to come
+    /// Keep showing new lines
     #[arg(long, short)]
     pub follow: bool,
-    /// Only the last lines of each replica
-    #[arg(long, value_name = "LINES")]
-    pub tail: Option<u64>,
-    /// Only lines that are not older than this, such as 5m
+    /// Only the last lines of each replica; -1 means all
+    #[arg(
+        long,
+        short = 'n',
+        alias = "lines",
+        value_name = "LINES",
+        allow_negative_numbers = true
+    )]
+    pub tail: Option<i64>,
+    /// Only lines younger than this, such as 5m
     #[arg(long, value_name = "DURATION")]
     pub since: Option<String>,
-    /// Only this replica's
+    /// Only lines of this replica
     #[arg(long, value_name = "REPLICA")]
     pub instance: Option<String>,
     /// Which gateway.
@@ -159,34 +179,36 @@ pub struct Logs {
     pub at: At,
 }
 
-/// What can be done with secrets. Values come from stdin: a command line can be seen by others.
+/// Commands on secrets. Values come from stdin, because other users of the machine can see command lines.
 #[derive(Debug, PartialEq, Eq, Subcommand)]
 pub enum Secret {
-    /// List their names
+    /// List the names of all secrets
+    #[command(visible_alias = "list")]
     Ls {
         /// Which gateway.
         #[command(flatten)]
         at: At,
     },
-    /// Make one of what stdin brings
+    /// Create a secret; its value comes from stdin
     Create {
-        /// Its name
+        /// The secret's name
         name: String,
         /// Which gateway.
         #[command(flatten)]
         at: At,
     },
-    /// Give one another value, which stdin brings
+    /// Update a secret; its new value comes from stdin
     Update {
-        /// Its name
+        /// The secret's name
         name: String,
         /// Which gateway.
         #[command(flatten)]
         at: At,
     },
-    /// Remove one
+    /// Remove a secret
+    #[command(visible_alias = "remove")]
     Rm {
-        /// Its name
+        /// The secret's name
         name: String,
         /// Which gateway.
         #[command(flatten)]
@@ -194,20 +216,22 @@ pub enum Secret {
     },
 }
 
-/// What can be done with API keys.
+/// Commands on API keys.
 #[derive(Debug, PartialEq, Eq, Subcommand)]
 pub enum Keys {
-    /// Make one, and show it: this once
+    /// Create a key and print it; it cannot be shown again
     Create(NewKey),
-    /// List them, without their secrets
+    /// List all keys, without their secrets
+    #[command(visible_alias = "list")]
     Ls {
         /// Which gateway.
         #[command(flatten)]
         at: At,
     },
-    /// Revoke some, at once
+    /// Revoke keys, at once
+    #[command(visible_alias = "remove")]
     Rm {
-        /// Their ids
+        /// The keys' ids
         #[arg(required = true)]
         ids: Vec<String>,
         /// Which gateway.
@@ -216,20 +240,34 @@ pub enum Keys {
     },
 }
 
-/// An API key to make.
+/// An API key to create.
 #[derive(Args, Debug, PartialEq, Eq)]
 pub struct NewKey {
-    /// What it is for, in your words
+    /// A name for people, such as the program that uses the key
     pub name: Option<String>,
-    /// What its holder may do: read, invoke, deploy (and read) or admin (everything); more than once for more
+    /// What the key allows: read, invoke, deploy (includes read) or admin (everything); repeat for more
     #[arg(long, required = true, value_delimiter = ',')]
     pub scope: Vec<String>,
-    /// A function that may be called with it, by its full name; none: all
+    /// A function that the key may call, by its full name; repeat for more [default: all]
     #[arg(long)]
     pub function: Vec<String>,
-    /// After which time it ends, such as 720h; else never
+    /// When the key expires, such as 720h [default: never]
     #[arg(long, value_name = "DURATION")]
     pub expires: Option<String>,
+    /// Which gateway.
+    #[command(flatten)]
+    pub at: At,
+}
+
+/// The credentials to save.
+#[derive(Args, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The user's name
+    #[arg(long, short, default_value = "admin")]
+    pub username: String,
+    /// Read the password or the API key from stdin instead of asking for it
+    #[arg(long)]
+    pub password_stdin: bool,
     /// Which gateway.
     #[command(flatten)]
     pub at: At,

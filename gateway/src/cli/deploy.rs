@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::client::{gateway, get, tell, text};
+use super::client::{gateway, get, print, text};
 use super::command::Deploy;
 use super::gateway::Gateway;
 use crate::discovery::local::stack;
@@ -93,7 +93,7 @@ async fn put_or_post(gateway: &Gateway, deployment: &Value) -> Result<(), String
         _ => ("changed", changed.success()?),
     };
     let name = text(&deployment["service"]);
-    tell(&format!(
+    print(&format!(
         "{name} is {done}: {}/function/{name}\n",
         gateway.address()
     ));

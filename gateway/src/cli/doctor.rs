@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::client::tell;
+use super::client::print;
 use super::gateway::Gateway;
 use crate::config::Config;
 
@@ -70,9 +70,9 @@ pub(super) async fn examine(
     }
     if as_json {
         let findings = serde_json::to_string(&findings).unwrap_or_default();
-        tell(&format!("{findings}\n"));
+        print(&format!("{findings}\n"));
     } else {
-        findings.iter().for_each(|finding| tell(&shown(finding)));
+        findings.iter().for_each(|finding| print(&shown(finding)));
     }
     match findings.iter().filter(|finding| !finding.good).count() {
         0 => Ok(()),

@@ -1,24 +1,28 @@
-//! A gateway, seen by a client: its address, and requests to it.
+//! A gateway as its clients see it: address, credentials, requests.
 
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HOST, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{
+    AUTHORIZATION, CONTENT_TYPE, DATE, HOST, HeaderName, HeaderValue, USER_AGENT, WWW_AUTHENTICATE,
+};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::command::At;
+use super::credentials::{self, Credentials, Saved};
 use super::tls::Tls;
+use crate::auth::KEY_CHALLENGE;
 
 const DEFAULT: &str = "http://127.0.0.1:8080";
 /// How long a gateway may take to be reached, and to answer.
@@ -31,8 +35,10 @@ const MOST: usize = 256 << 20;
 pub(super) struct Gateway {
     authority: Authority,
     prefix: String,
-    login: Option<HeaderValue>,
-    // For https.
+    credentials: Option<Credentials>,
+    /// The credentials as a header.
+    authorization: Option<HeaderValue>,
+    /// For https.
     tls: Option<Tls>,
 }
 
@@ -48,39 +54,49 @@ pub(super) struct Answer {
 }
 
 impl Gateway {
-    /// The gateway of this address, or else of the environment's; for https, of whom this file's certificates vouch.
+    /// The gateway of this command: its address, its credentials, and the certificates to trust, each from the flag, else
+    /// from the environment, else from what was saved or the default.
     ///
     /// # Errors
-    /// A sentence that says what an address looks like, or what is wrong with the file.
-    pub(super) fn find(
-        given: Option<&str>,
-        ca: Option<&Path>,
-        env: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, String> {
-        let named = || {
-            env("skep_gateway")
-                .or_else(|| env("OPENFAAS_URL"))
-                .filter(|url| !url.is_empty())
-        };
-        let url = given
-            .map(str::to_owned)
-            .or_else(named)
+    /// A sentence that says what an address looks like, or which file cannot be used. It never has the URL, which may have a password.
+    pub(super) fn find(at: &At, env: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let named = |name: &str| env(name).filter(|value| !value.is_empty());
+        let url = at
+            .gateway
+            .clone()
+            .or_else(|| named("skep_gateway"))
+            .or_else(|| named("OPENFAAS_URL"))
             .unwrap_or_else(|| DEFAULT.to_owned());
-        let ca = ca.map(Path::to_owned).or_else(|| {
-            env("skep_ca")
-                .filter(|file| !file.is_empty())
-                .map(Into::into)
-        });
-        Self::parse(&url, ca.as_deref())
+        let ca = at.ca.clone().or_else(|| named("skep_ca").map(Into::into));
+        let key = at.key.clone().or_else(|| named("skep_key"));
+        let (mut gateway, in_url) = Self::parse(&url, ca.as_deref())?;
+        let address = gateway.address();
+        gateway.credentials = match (key, in_url) {
+            (Some(key), _) => Some(Credentials::Key { key }),
+            (None, Some(login)) => Some(login),
+            (None, None) => {
+                let saved = Saved::load(&env)?;
+                let saved = saved.get(&address).cloned();
+                saved.or_else(|| credentials::of_faas_cli(&address, &env))
+            }
+        };
+        gateway.authorization = gateway
+            .credentials
+            .as_ref()
+            .map(Credentials::header)
+            .transpose()?;
+        Ok(gateway)
     }
 
-    fn parse(url: &str, ca: Option<&Path>) -> Result<Self, String> {
+    /// Understands `[http[s]://][user:password@]host[:port][/prefix]`.
+    fn parse(url: &str, ca: Option<&Path>) -> Result<(Self, Option<Credentials>), String> {
         let wrong = || {
-            "a gateway's address looks like http://host:port, https://host or https://user:password@host:port".to_owned()
+            "a gateway's address looks like host:port, http://host:port, https://host or https://user:password@host".to_owned()
         };
-        let (tls, rest) = match url.split_once("://") {
-            Some(("http", rest)) => (None, rest),
-            Some(("https", rest)) => (Some(Tls::trusting(ca)?), rest),
+        let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+        let tls = match scheme.to_ascii_lowercase().as_str() {
+            "http" => None,
+            "https" => Some(Tls::trusting(ca)?),
             _ => return Err(wrong()),
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -88,29 +104,80 @@ impl Gateway {
             Some((login, host)) => (Some(login), host),
             None => (None, authority),
         };
-        let authority: Authority = host.parse().map_err(|_| wrong())?;
+        let authority: Authority = host.to_ascii_lowercase().parse().map_err(|_| wrong())?;
+        let path = path.trim_matches('/');
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'?' && byte != b'#';
+        if authority.host().is_empty() || !path.bytes().all(is_plain) {
+            return Err(wrong());
+        }
+        let decoded = |text: &str| {
+            let decoded = percent_decode_str(text).decode_utf8();
+            decoded.map(Into::into).map_err(|_| wrong())
+        };
         let login = login.map(|login| {
-            let mut value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(login)))
-                .map_err(|_| wrong())?;
-            value.set_sensitive(true);
-            Ok::<_, String>(value)
+            let (user, password) = login.split_once(':').unwrap_or((login, ""));
+            let (user, password): (String, String) = (decoded(user)?, decoded(password)?);
+            Ok::<_, String>(Credentials::of_login(&user, &password))
         });
-        Ok(Self {
+        let gateway = Self {
             authority,
-            prefix: if path.trim_end_matches('/').is_empty() {
+            prefix: if path.is_empty() {
                 String::new()
             } else {
-                format!("/{}", path.trim_end_matches('/'))
+                format!("/{path}")
             },
-            login: login.transpose()?,
+            credentials: None,
+            authorization: None,
             tls,
+        };
+        Ok((gateway, login.transpose()?))
+    }
+
+    /// The same gateway, asked with other credentials.
+    ///
+    /// # Errors
+    /// A sentence when no header can carry them.
+    pub(super) fn with(self, credentials: &Credentials) -> Result<Self, String> {
+        Ok(Self {
+            authorization: Some(credentials.header()?),
+            credentials: Some(credentials.clone()),
+            ..self
         })
     }
 
-    /// Its address, without a login.
+    /// Its address as a client writes it, without credentials.
     pub(super) fn address(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}", self.authority)
+        format!("{scheme}://{}{}", self.authority, self.prefix)
+    }
+
+    /// Calls a function. A function that asks for an API key gets the call again with the key, if there is one here; the
+    /// others never see it, because they are given the header as it was sent.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, String> {
+        let key = match (&self.credentials, &self.authorization) {
+            (Some(Credentials::Key { .. }), Some(key)) => key.clone(),
+            _ => return self.send(method, path, headers, body).await,
+        };
+        let first = self.send(method.clone(), path, headers.clone(), body.clone());
+        let first = first.await?;
+        let asks_for_a_key = first.status() == StatusCode::UNAUTHORIZED
+            && first.headers().get(WWW_AUTHENTICATE) == Some(&KEY_CHALLENGE)
+            && headers.iter().all(|(name, _)| name != AUTHORIZATION);
+        if !asks_for_a_key {
+            return Ok(first);
+        }
+        let mut headers = headers;
+        headers.push((AUTHORIZATION, key));
+        self.send(method, path, headers, body).await
     }
 
     /// Sends a request of the management API, and returns its answer if it is a success.
@@ -138,7 +205,11 @@ impl Gateway {
         if body.is_some() {
             headers.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
         }
-        headers.extend(self.login.clone().map(|login| (AUTHORIZATION, login)));
+        headers.extend(
+            self.authorization
+                .clone()
+                .map(|value| (AUTHORIZATION, value)),
+        );
         let response = self.send(method, path, headers, bytes.into()).await?;
         whole(response).await
     }
@@ -149,9 +220,9 @@ impl Gateway {
     /// What the gateway says, or why it says nothing.
     pub(super) async fn stream(&self, path: &str) -> Result<Incoming, String> {
         let headers = self
-            .login
+            .authorization
             .clone()
-            .map(|login| (AUTHORIZATION, login))
+            .map(|value| (AUTHORIZATION, value))
             .into_iter()
             .collect();
         let response = self.send(Method::GET, path, headers, Bytes::new()).await?;
@@ -177,7 +248,7 @@ impl Gateway {
             .header(HOST, self.authority.as_str())
             .header(USER_AGENT, crate::SERVED_BY)
             .body(Full::new(body))
-            .map_err(|error| format!("this cannot be asked: {error}"))?;
+            .map_err(|error| format!("{path} cannot be requested: {error}"))?;
         request.headers_mut().extend(headers);
         let stream = self.connect().await.map_err(away)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
@@ -189,9 +260,7 @@ impl Gateway {
         response
             .map_err(|_| away(format!("nothing within {TO_ANSWER:?}")))?
             .map_err(|error| match (error.is_parse(), &self.tls) {
-                (true, None) => away(format!(
-                    "{error}: what listens there may speak TLS: write https://"
-                )),
+                (true, None) => away(format!("{error}: if the server speaks TLS, write https://")),
                 _ => away(error.to_string()),
             })
     }
@@ -227,11 +296,11 @@ impl Gateway {
             .is_ok_and(|answer| answer.status() == StatusCode::UNAUTHORIZED)
     }
 
-    /// Whether a login is sent to another machine without TLS.
+    /// Whether credentials are sent to another machine without TLS.
     pub(super) fn is_overheard(&self) -> bool {
         let own = self.host().parse::<IpAddr>().map(|ip| ip.is_loopback());
         let is_own = own.unwrap_or(self.host() == "localhost");
-        self.login.is_some() && self.tls.is_none() && !is_own
+        self.authorization.is_some() && self.tls.is_none() && !is_own
     }
 
     /// When its certificate ends; nothing without one, or if that is out of sight.
@@ -270,7 +339,7 @@ impl Answer {
         }
         let said = String::from_utf8_lossy(&self.body);
         let hint = if self.status == StatusCode::UNAUTHORIZED {
-            "; write it into the address: http://user:password@host:port"
+            "; run `skep login`, or give an API key with --key"
         } else {
             ""
         };
@@ -282,43 +351,69 @@ impl Answer {
 mod tests {
     use super::*;
 
+    fn at(url: &str) -> At {
+        At {
+            gateway: Some(url.to_owned()),
+            ..At::default()
+        }
+    }
+
+    fn of(url: &str) -> Gateway {
+        Gateway::find(&at(url), |_| None).unwrap()
+    }
+
     #[test]
-    fn an_address_may_have_a_login_and_a_path() {
-        let plain = Gateway::parse("http://host:8080", None).unwrap();
-        assert_eq!(
-            (
-                plain.address().as_str(),
-                plain.prefix.as_str(),
-                plain.login.is_none()
-            ),
-            ("http://host:8080", "", true)
-        );
-        let full = Gateway::parse("http://admin:s3:cret@host/faas/", None).unwrap();
-        assert_eq!(
-            (full.address().as_str(), full.prefix.as_str()),
-            ("http://host", "/faas")
-        );
-        assert_eq!(full.login.unwrap(), "Basic YWRtaW46czM6Y3JldA==");
-        for bad in ["ftp://host", "host:8080", "http://", "http://a b"] {
-            assert!(Gateway::parse(bad, None).is_err(), "{bad}");
+    fn an_address_may_lack_a_scheme_and_have_a_login_and_a_path() {
+        for (url, address) in [
+            ("http://host:8080", "http://host:8080"),
+            ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("localhost:9000/faas/", "http://localhost:9000/faas"),
+            ("HTTP://Host/", "http://host"),
+            ("[::1]:8080", "http://[::1]:8080"),
+            ("http://admin:s3:cret@host/faas/", "http://host/faas"),
+        ] {
+            assert_eq!(of(url).address(), address, "{url}");
+        }
+        for bad in ["ftp://host", "http://", "http://a b", "host/?q", ":80"] {
+            let wrong = Gateway::find(&at(bad), |_| None).err().unwrap();
+            assert!(wrong.contains("looks like"), "{bad}: {wrong}");
         }
     }
 
     #[test]
-    fn the_flag_comes_before_the_environment() {
-        let env = |name: &str| (name == "OPENFAAS_URL").then(|| "http://env:1".to_owned());
+    fn a_login_in_an_address_is_decoded_and_never_shown() {
+        let gateway = of("http://a%40b:p%2Fs%3As%20@host");
         assert_eq!(
-            Gateway::find(Some("http://flag:1"), None, env)
-                .unwrap()
-                .address(),
-            "http://flag:1"
+            gateway.authorization.as_ref().unwrap(),
+            "Basic YUBiOnAvczpzIA=="
         );
+        assert_eq!(gateway.address(), "http://host");
+        let wrong = Gateway::find(&at("http://admin:s3cret@ho st"), |_| None);
+        assert!(!wrong.err().unwrap().contains("s3cret"));
+        let key = of("http://key:skep_0a_0b@host");
+        assert_eq!(key.authorization.unwrap(), "Bearer skep_0a_0b");
+    }
+
+    #[test]
+    fn flags_come_before_the_environment_and_a_key_before_a_login() {
+        let env = |name: &str| match name {
+            "OPENFAAS_URL" => Some("http://user:pass@env:1".to_owned()),
+            "skep_key" => Some("skep_0a_env".to_owned()),
+            _ => None,
+        };
+        let found = |at: &At| Gateway::find(at, env).unwrap();
+        assert_eq!(found(&at("http://flag:1")).address(), "http://flag:1");
+        assert_eq!(found(&At::default()).address(), "http://env:1");
+        let sent = |at: &At| found(at).authorization.unwrap();
+        assert_eq!(sent(&At::default()), "Bearer skep_0a_env");
+        let key = Some("skep_0a_flag".to_owned());
+        let by_flag = At {
+            key,
+            ..At::default()
+        };
+        assert_eq!(sent(&by_flag), "Bearer skep_0a_flag");
         assert_eq!(
-            Gateway::find(None, None, env).unwrap().address(),
-            "http://env:1"
-        );
-        assert_eq!(
-            Gateway::find(None, None, |_| None).unwrap().address(),
+            Gateway::find(&At::default(), |_| None).unwrap().address(),
             DEFAULT
         );
     }

@@ -3,7 +3,7 @@
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::client::{gateway, get, tell, text};
+use super::client::{gateway, get, print, report, text};
 use super::command::{At, Keys, NewKey};
 use super::table::table;
 
@@ -21,7 +21,7 @@ pub(super) async fn keys(asked: &Keys) -> Result<(), String> {
     }
 }
 
-/// The key itself is all that stdout gets, so that it can be led to where it is to be kept.
+/// Stdout gets the key and nothing else, so that it can be piped to where it is kept.
 async fn create(wanted: &NewKey) -> Result<(), String> {
     let body = json!({
         "name": wanted.name, "scopes": wanted.scope, "functions": wanted.function, "expiresIn": wanted.expires,
@@ -30,18 +30,15 @@ async fn create(wanted: &NewKey) -> Result<(), String> {
         .manage(Method::POST, PATH, Some(&body))
         .await?;
     let key: Value = serde_json::from_slice(&answer)
-        .map_err(|error| format!("the answer to {PATH} is no JSON: {error}"))?;
+        .map_err(|error| format!("the answer to {PATH} is not JSON: {error}"))?;
     if wanted.at.json {
-        tell(&format!("{key}\n"));
+        print(&format!("{key}\n"));
         return Ok(());
     }
-    tell(&format!("{}\n", text(&key["key"])));
-    eprintln!(
-        "key {} is made; this is the only time that it is shown",
-        text(&key["id"])
-    );
+    print(&format!("{}\n", text(&key["key"])));
+    eprintln!("Created key {}; it cannot be shown again", text(&key["id"]));
     if key["kept"] == false {
-        eprintln!("it is good until this gateway ends: nothing is kept there (data_dir)");
+        eprintln!("it works until this gateway ends: without a data_dir nothing is kept");
     }
     Ok(())
 }
@@ -49,7 +46,7 @@ async fn create(wanted: &NewKey) -> Result<(), String> {
 async fn ls(at: &At) -> Result<(), String> {
     let keys = get(&gateway(at)?, PATH).await?;
     if at.json {
-        tell(&format!("{keys}\n"));
+        print(&format!("{keys}\n"));
         return Ok(());
     }
     let list = |value: &Value, none: &str| {
@@ -75,11 +72,11 @@ async fn ls(at: &At) -> Result<(), String> {
         "NAME",
         "SCOPES",
         "FUNCTIONS",
-        "MADE BY",
+        "CREATED BY",
         "EXPIRES",
         "LAST USED",
     ];
-    tell(&table(head, &rows));
+    print(&table(head, &rows));
     Ok(())
 }
 
@@ -88,12 +85,14 @@ async fn rm(ids: &[String], at: &At) -> Result<(), String> {
     for id in ids {
         // Nothing else can stand in a path as it is.
         if !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err(format!("'{id}' is no key's id: skep keys ls shows them"));
+            return Err(format!(
+                "'{id}' is not the id of a key: skep keys ls lists them"
+            ));
         }
         gateway
             .manage(Method::DELETE, &format!("{PATH}/{id}"), None)
             .await?;
-        tell(&format!("key {id} is revoked\n"));
+        report(at, id, "revoked", &format!("Revoked key {id}"));
     }
     Ok(())
 }
