@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod command;
+mod convergence;
 mod credentials;
 mod deploy;
 mod doctor;

@@ -1,20 +1,16 @@
-//! `skep deploy`: functions from flags or from a stack file, made or changed, and waited for.
-
-use std::time::{Duration, Instant};
+//! `skep deploy`: creates or updates functions, given by flags or by a stack file, and waits for them.
 
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::client::{gateway, get, print, text};
-use super::command::Deploy;
+use super::client::{gateway, print, report, text};
+use super::command::{At, Deploy};
+use super::convergence::{self, Before};
 use super::gateway::Gateway;
 use crate::discovery::local::stack;
 use crate::function::{Resources, Spec};
 
-/// How long a deployment is waited for.
-const READY_PATIENCE: Duration = Duration::from_secs(120);
-const READY_PAUSE: Duration = Duration::from_millis(250);
-/// Makes the functions that are named, or changes them, and waits until they can be called.
+/// Creates or updates the functions that are named, and waits until each has converged.
 ///
 /// # Errors
 /// One sentence, or a line for each mistake of a stack file.
@@ -40,13 +36,28 @@ pub(super) async fn deploy(asked: &Deploy) -> Result<(), String> {
             asked.file.as_deref().unwrap_or("".as_ref()).display()
         ));
     }
+    let mut begun = Vec::new();
     for deployment in &deployments {
-        put_or_post(&gateway, deployment).await?;
+        let name = text(&deployment["service"]);
+        let before = Before::look(&gateway, &name).await?;
+        put_or_post(&asked.at, &gateway, deployment).await?;
+        begun.push((name, before));
     }
-    for deployment in deployments.iter().filter(|_| !asked.no_wait) {
-        ready(&gateway, &text(&deployment["service"])).await?;
+    if asked.no_wait {
+        return Ok(());
     }
-    Ok(())
+    let mut failures = Vec::new();
+    for (name, before) in &begun {
+        match convergence::wait(&gateway, name, before).await {
+            Ok(line) => print_success(asked, &gateway, name, &line),
+            Err(why) => failures.push(why),
+        }
+    }
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(failures.join("\nskep: "))
+    }
 }
 
 fn spec(asked: &Deploy) -> Result<Spec, String> {
@@ -81,47 +92,34 @@ fn deployment(name: &str, spec: &Spec) -> Value {
     })
 }
 
-/// Changes a function, or makes it if there is none.
-async fn put_or_post(gateway: &Gateway, deployment: &Value) -> Result<(), String> {
+/// Updates a function, or creates it where there is none. The gateway's notes go to stderr.
+async fn put_or_post(at: &At, gateway: &Gateway, deployment: &Value) -> Result<(), String> {
     let path = "/system/functions";
-    let changed = gateway.ask(Method::PUT, path, Some(deployment)).await?;
-    let (done, said) = match changed.status {
+    let updated = gateway.ask(Method::PUT, path, Some(deployment)).await?;
+    let (done, notes) = match updated.status {
         StatusCode::NOT_FOUND => (
-            "made",
+            "Created",
             gateway.manage(Method::POST, path, Some(deployment)).await?,
         ),
-        _ => ("changed", changed.success()?),
+        _ => ("Updated", updated.success()?),
     };
     let name = text(&deployment["service"]);
-    print(&format!(
-        "{name} is {done}: {}/function/{name}\n",
-        gateway.address()
-    ));
-    eprint!("{}", String::from_utf8_lossy(&said));
+    report(at, &name, &done.to_lowercase(), &format!("{done} {name}"));
+    eprint!("{}", String::from_utf8_lossy(&notes));
     Ok(())
 }
 
-/// Waits until a replica takes calls; says on stderr what is waited for.
-async fn ready(gateway: &Gateway, name: &str) -> Result<(), String> {
-    let began = Instant::now();
-    let mut told = String::new();
-    loop {
-        let function = get(gateway, &format!("/system/function/{name}")).await?;
-        let number = |field: &str| function[field].as_u64().unwrap_or(0);
-        let (available, wanted) = (number("availableReplicas"), number("replicas"));
-        if available > 0 || wanted == 0 {
-            return Ok(());
-        }
-        let now = format!("{name}: {available} of {wanted} replicas take calls\n");
-        if now != told {
-            eprint!("{now}");
-            told = now;
-        }
-        if began.elapsed() > READY_PATIENCE {
-            return Err(format!(
-                "{name} takes no calls after {READY_PATIENCE:?}: skep logs {name}, docker service ps --no-trunc {name}"
-            ));
-        }
-        tokio::time::sleep(READY_PAUSE).await;
+/// The last lines of a success: that it is one, the URL, and a command to try it.
+fn print_success(asked: &Deploy, gateway: &Gateway, name: &str, line: &str) {
+    let url = format!("{}/function/{name}", gateway.address());
+    if asked.at.json {
+        print(&format!(
+            "{}\n",
+            json!({ "name": name, "status": "ready", "message": line, "url": url })
+        ));
+    } else {
+        print(&format!(
+            "{line}\n  url  {url}\n  try  curl -d hello {url}\n"
+        ));
     }
 }

@@ -1,4 +1,4 @@
-//! The gateway as a client sees it: reached, with which certificate, ready, behind a login, with which clock.
+//! The gateway as a client sees it: reached, certificate, readiness, login, clock; and each function that lacks replicas.
 
 use std::time::{Duration, SystemTime};
 
@@ -53,6 +53,7 @@ pub(super) async fn look(gateway: &Gateway, findings: &mut Vec<Finding>) -> Serv
         .extend(theirs.and_then(|theirs| clock("the gateway's clock", theirs, SystemTime::now())));
     let listed = gateway.ask(Method::GET, "/system/functions", None).await;
     let listed = listed.map(|answer| json(&answer)).unwrap_or_default();
+    findings.extend(lacking(gateway, &listed).await);
     let names = listed.as_array().into_iter().flatten();
     Served {
         is_local,
@@ -60,6 +61,37 @@ pub(super) async fn look(gateway: &Gateway, findings: &mut Vec<Finding>) -> Serv
             .filter_map(|function| function["name"].as_str().map(str::to_owned))
             .collect(),
     }
+}
+
+/// A finding for each function that has fewer ready replicas than it should, with what its last task failed of.
+async fn lacking(gateway: &Gateway, listed: &Value) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for function in listed.as_array().into_iter().flatten() {
+        let number = |field: &str| function[field].as_u64().unwrap_or(0);
+        let (ready, desired) = (number("availableReplicas"), number("replicas"));
+        let Some(name) = function["name"].as_str().filter(|_| ready < desired) else {
+            continue;
+        };
+        let path = format!("/system/function/{name}/replicas");
+        let error = match gateway.ask(Method::GET, &path, None).await {
+            Ok(answer) => last_error(&json(&answer)),
+            Err(_) => None,
+        };
+        let why = error.map(|error| format!(": {error}")).unwrap_or_default();
+        let found = format!("{name}: {ready} of {desired} replicas ready{why}");
+        let advice = format!("skep describe {name} and skep logs {name} say more");
+        findings.push(match ready {
+            0 => Finding::bad("function", found, advice),
+            _ => Finding::fair("function", found, advice),
+        });
+    }
+    findings
+}
+
+fn last_error(replicas: &Value) -> Option<String> {
+    let replicas = replicas.as_array().into_iter().flatten();
+    let mut errors = replicas.filter_map(|replica| replica["error"].as_str());
+    errors.next().map(str::to_owned)
 }
 
 fn json(answer: &Answer) -> Value {
@@ -83,7 +115,7 @@ async fn certificate(gateway: &Gateway) -> Option<Finding> {
     Some(if left > RENEWED {
         Finding::good("certificate", found)
     } else {
-        let advice = "renew it: when it has ended, nobody will call here any more";
+        let advice = "renew it: clients refuse a certificate that has expired";
         Finding::fair("certificate", found, advice)
     })
 }
@@ -118,7 +150,7 @@ async fn login(gateway: &Gateway, ours: Result<Answer, String>, is_local: bool) 
     match status {
         200 => {}
         401 => {
-            let advice = "write it into the address: --gateway http://user:password@host:port";
+            let advice = "run skep login, or give an API key with --key";
             let found = "the management API asks for another login";
             return Finding::bad("login", found, advice);
         }
