@@ -11,6 +11,7 @@ use hyper::http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use hyper::{Request, Response, Version};
 use tokio::time::{Instant, timeout_at};
 
+use crate::function::Protocol;
 use crate::http1::{Http1, Unanswered};
 use crate::reply::BodyError;
 use crate::told::Told;
@@ -39,6 +40,8 @@ pub enum SendError {
     Unsent(String),
     /// The caller's body did not come to its end.
     Caller(upload::Error),
+    /// The connection ended before a byte of the answer came. It may have run: the cause.
+    Closed(String),
     /// It may have run: the cause.
     Broken(String),
 }
@@ -50,6 +53,15 @@ impl Connection {
         match self {
             Self::One(connection) => connection.is_free(),
             Self::Many(connection) => connection.is_ready(),
+        }
+    }
+
+    /// What is spoken on it.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Self::One(_) => Protocol::Http1,
+            Self::Many(_) => Protocol::H2c,
         }
     }
 
@@ -122,8 +134,9 @@ impl From<Unanswered> for SendError {
             Unanswered::Unsent(error) => Self::Unsent(error.to_string()),
             Unanswered::Caller(error) => Self::Caller(error),
             Unanswered::Closed(None) => {
-                Self::Broken("it closed the connection before it answered".to_owned())
+                Self::Closed("it closed the connection before it answered".to_owned())
             }
+            why @ Unanswered::Closed(Some(_)) => Self::Closed(why.to_string()),
             why => Self::Broken(why.to_string()),
         }
     }

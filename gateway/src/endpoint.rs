@@ -14,7 +14,7 @@ use self::pool::Pool;
 pub(crate) use self::turns::{Next, Turn};
 use crate::connection::Connection;
 use crate::duration;
-use crate::function::{Address, Protocol};
+use crate::function::{Address, Handling, Protocol};
 use crate::life::{Event, Fault, State};
 use crate::metrics::FunctionMetrics;
 
@@ -42,11 +42,30 @@ pub struct Moved {
     fault: Option<Fault>,
 }
 
+/// What labels say of the endpoints of a function.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Settings {
+    /// Asked for readiness; without one, a connection that is accepted is enough.
+    ready_path: Option<Arc<str>>,
+    protocol: Protocol,
+}
+
+impl Settings {
+    fn of(handling: &Handling) -> Self {
+        Self {
+            ready_path: handling.probe_path().cloned(),
+            protocol: handling.protocol,
+        }
+    }
+}
+
 /// One address that takes calls. Lives as long as it is listed, and as long as a call on it runs.
 pub struct Endpoint {
     address: Address,
-    /// Asked for readiness; without one, a connection that is accepted is enough.
-    ready_path: Option<Arc<str>>,
+    /// What the function's labels say of it. Changes while the endpoint lives: `docker service update --label-add` makes no new task.
+    settings: Mutex<Settings>,
+    /// The container's own health check has passed, or there is none.
+    is_healthy: AtomicBool,
     metrics: Arc<FunctionMetrics>,
     state: AtomicU8,
     moved: Mutex<Moved>,
@@ -57,6 +76,8 @@ pub struct Endpoint {
     ejections: AtomicU32,
     /// Whether it has shown itself to be our watchdog.
     is_watchdog: AtomicBool,
+    /// Whether it may be asked for its health although it has not shown itself yet.
+    expects_watchdog: AtomicBool,
     doubted: Mutex<Option<Instant>>,
     connections: Pool,
 }
@@ -66,7 +87,7 @@ impl Endpoint {
     #[must_use]
     pub fn new(
         address: Address,
-        ready_path: Option<Arc<str>>,
+        handling: &Handling,
         metrics: Arc<FunctionMetrics>,
         workers: usize,
     ) -> Self {
@@ -77,7 +98,8 @@ impl Endpoint {
         };
         Self {
             address,
-            ready_path,
+            settings: Mutex::new(Settings::of(handling)),
+            is_healthy: AtomicBool::new(true),
             metrics,
             state: AtomicU8::new(State::Starting as u8),
             moved: Mutex::new(moved),
@@ -85,6 +107,7 @@ impl Endpoint {
             resets: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
             is_watchdog: AtomicBool::new(false),
+            expects_watchdog: AtomicBool::new(handling.expects_watchdog),
             doubted: Mutex::default(),
             connections: Pool::new(workers),
         }
@@ -108,10 +131,29 @@ impl Endpoint {
         State::ALL[usize::from(self.state.load(Ordering::Acquire))]
     }
 
-    /// Whether its watchdog has said that it is about to end, and nothing else has happened since.
+    /// Whether its watchdog has said that it is about to end, or is not ready yet, and nothing else has happened since: soon
+    /// another replica takes its place, or it takes calls itself.
     #[must_use]
-    pub fn says_it_is_ending(&self) -> bool {
-        self.state() == State::Ejected && self.last_move().fault == Some(Fault::Draining)
+    pub fn is_in_transition(&self) -> bool {
+        let fault = || self.last_move().fault;
+        self.state() == State::Ejected && matches!(fault(), Some(Fault::Draining | Fault::NotReady))
+    }
+
+    /// Whether its container's own health check has passed, or it has none.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.is_healthy.load(Ordering::Relaxed)
+    }
+
+    /// Follows what the provider lists of it now. Says whether it has to be probed again: calls wait for that.
+    pub(crate) fn follow(&self, handling: &Handling, is_healthy: bool) -> bool {
+        self.is_healthy.store(is_healthy, Ordering::Relaxed);
+        let settings = Settings::of(handling);
+        if *self.settings() == settings {
+            return false;
+        }
+        *self.settings() = settings;
+        self.meet(Event::Relabelled, "its function's labels have changed")
     }
 
     /// Whether it takes calls.
@@ -141,7 +183,10 @@ impl Endpoint {
         };
         let moved = self
             .state
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+            // Here and where a lease is dropped: each side writes one of state and in_flight and then reads the other, so
+            // that one of the two sees that a draining endpoint has no call left. That takes sequential consistency;
+            // with less, both may read the old value, and the endpoint would drain for ever.
+            .fetch_update(Ordering::SeqCst, Ordering::Acquire, next);
         let Ok(from) = moved else { return false };
         let state = self.state();
         let why = why.to_string();
@@ -167,7 +212,7 @@ impl Endpoint {
         if state != State::Ready {
             self.connections.close();
         }
-        if state == State::Draining && self.in_flight() == 0 {
+        if state == State::Draining && self.in_flight.load(Ordering::SeqCst) == 0 {
             self.meet(Event::Emptied, "no call runs on it");
         }
         true
@@ -201,9 +246,19 @@ impl Endpoint {
         }
     }
 
+    /// Whether it most likely has a watchdog, ours or another, that answers for its health without running the function.
+    pub(crate) fn expects_watchdog(&self) -> bool {
+        self.expects_watchdog.load(Ordering::Relaxed)
+    }
+
+    /// Its siblings have a watchdog, or it has been asked and is none of ours.
+    pub(crate) fn set_expects_watchdog(&self, expects: bool) {
+        self.expects_watchdog.store(expects, Ordering::Relaxed);
+    }
+
     /// The path that a label names for readiness.
-    pub(crate) fn ready_path(&self) -> Option<&str> {
-        self.ready_path.as_deref()
+    pub(crate) fn ready_path(&self) -> Option<Arc<str>> {
+        self.settings().ready_path.clone()
     }
 
     /// How long it is left alone before it is probed: not at all if nobody has ejected it.
@@ -231,8 +286,11 @@ impl Endpoint {
 
     /// Keeps a connection for the call of this worker that waits for one, or for its next call.
     pub(crate) fn keep_idle(&self, worker: usize, connection: Connection) {
-        self.connections
-            .keep(worker, connection, || self.is_ready());
+        // A call that began before the label changed brings a connection of the old protocol back.
+        let protocol = connection.protocol();
+        self.connections.keep(worker, connection, || {
+            self.is_ready() && self.settings().protocol == protocol
+        });
     }
 
     /// For a call of this worker that found no idle connection: what comes first, one that another call is done with or its turn to
@@ -261,6 +319,10 @@ impl Endpoint {
     /// Closes connections that nobody used for a while.
     pub(crate) fn sweep(&self) {
         self.connections.sweep();
+    }
+
+    fn settings(&self) -> std::sync::MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn last_move(&self) -> std::sync::MutexGuard<'_, Moved> {
@@ -296,8 +358,10 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let was_last = self.0.in_flight.fetch_sub(1, Ordering::Relaxed) == 1;
-        if was_last && self.0.state() == State::Draining {
+        // See `meet` for the order of these two.
+        let was_last = self.0.in_flight.fetch_sub(1, Ordering::SeqCst) == 1;
+        let state = || State::ALL[usize::from(self.0.state.load(Ordering::SeqCst))];
+        if was_last && state() == State::Draining {
             self.0.meet(Event::Emptied, "its last call has ended");
         }
     }
@@ -315,7 +379,7 @@ mod tests {
             socket: ([127, 0, 0, 1], 1).into(),
         };
         let metrics = Metrics::new().function("f");
-        Arc::new(Endpoint::new(address, None, metrics, 1))
+        Arc::new(Endpoint::new(address, &Handling::default(), metrics, 1))
     }
 
     #[test]

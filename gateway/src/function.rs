@@ -102,6 +102,8 @@ pub struct Handling {
     pub protocol: Protocol,
     /// Callers need an API key (`skep.auth=key`).
     pub asks_key: bool,
+    /// Its image most likely has a watchdog: `/_/health` can be asked without running the function.
+    pub expects_watchdog: bool,
 }
 
 /// What a function's replicas speak.
@@ -167,6 +169,8 @@ impl Handling {
             retries_idempotent,
             protocol,
             asks_key,
+            // The provider knows.
+            expects_watchdog: false,
         }
     }
 
@@ -255,6 +259,8 @@ pub struct Deployment {
     pub replicas: Replicas,
     /// The copies that can be dialled.
     pub addresses: Vec<Address>,
+    /// The ids of those whose own health check has not passed yet: they are called only if there is no other.
+    pub unhealthy: Vec<Arc<str>>,
 }
 
 #[cfg(test)]

@@ -13,18 +13,22 @@ mod tunnel;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
 use hyper::header::WWW_AUTHENTICATE;
 use hyper::{Response, StatusCode};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use self::attempts::Limit;
+use self::attempts::{Limit, Waited};
 pub use self::error::InvokeError;
 use self::forward::Answer;
 pub use self::origin::Origin;
 use self::retry::Outgoing;
 use self::tunnel::Tunnel;
 use crate::auth::{Denied, Gate, KEY_CHALLENGE};
-use crate::connection::Received;
+use crate::connection::{After, Received};
 use crate::discovery::Freshness;
 use crate::drain::Drain;
 use crate::endpoint::Lease;
@@ -85,6 +89,19 @@ struct Taken {
     lease: Lease,
 }
 
+impl Taken {
+    /// Throws the answer away, and keeps its connection if all of the answer is there: a watchdog's refusals are short.
+    fn keep_connection(self, worker: usize) {
+        let mut body = self.response.into_body();
+        while let Some(Some(Ok(_piece))) = body.frame().now_or_never() {}
+        if body.is_end_stream()
+            && let After::Free(connection) = body.after()
+        {
+            self.lease.endpoint().keep_idle(worker, connection);
+        }
+    }
+}
+
 impl Invoker {
     /// The invoker of one worker.
     #[must_use]
@@ -105,6 +122,7 @@ impl Invoker {
         told: &Told<'_>,
         upgrade: Option<Upgrade>,
     ) -> Response<Body> {
+        let arrived = Instant::now();
         let Some(function) = self.find(name).await else {
             self.shared.metrics.refused(Refused::NotFound);
             return refuse(name, &self.unknown(name), told.ids);
@@ -121,7 +139,10 @@ impl Invoker {
             }
         }
         let mut call = Call::begin(function.metrics.clone());
-        match self.deliver(function, request, told, &mut call).await {
+        match self
+            .deliver(function, request, told, &mut call, arrived)
+            .await
+        {
             Ok((taken, idle)) if taken.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 let (head, body) = taken.response.into_parts();
                 let (Some(client), Received::One(function)) = (upgrade, body) else {
@@ -205,13 +226,17 @@ impl Invoker {
         request: Asked,
         told: &Told<'_>,
         call: &mut Call,
+        arrived: Instant,
     ) -> Result<(Taken, Duration), InvokeError> {
         let limits = function.deployment.limits;
         let max_body = limits.max_body.unwrap_or(self.shared.limits.max_body);
         let outgoing = Outgoing::new(request, told, max_body)?;
-        call.keep(self.admitted(&function).await?);
-        let function = self.awake(function).await?;
-        let limit = Limit::new(limits.timeout.unwrap_or(self.shared.limits.timeout));
+        let mut limit = Limit::new(
+            arrived,
+            limits.timeout.unwrap_or(self.shared.limits.timeout),
+        );
+        call.keep(self.admitted(&function, &mut limit).await?);
+        let function = self.awake(function, &mut limit).await?;
         let taken = self.attempts(function, &outgoing, call, limit).await?;
         Ok((
             taken,
@@ -220,35 +245,65 @@ impl Invoker {
     }
 
     /// Room for the call, at once or after waiting for it: first at the function's own turnstile, then at the gateway's.
-    async fn admitted(&self, function: &Function) -> Result<[Option<Place>; 2], InvokeError> {
-        let patience = self.shared.limits.patience;
+    async fn admitted(
+        &self,
+        function: &Function,
+        limit: &mut Limit,
+    ) -> Result<[Option<Place>; 2], InvokeError> {
         let own = match &function.turnstile {
             None => None,
-            Some(turnstile) => match Box::pin(turnstile.enter(patience)).await {
-                None => return Err(InvokeError::FunctionFull(turnstile.most())),
-                place => place,
-            },
+            Some(turnstile) => Some(
+                self.place(turnstile, limit, InvokeError::FunctionFull)
+                    .await?,
+            ),
         };
         let all = match &self.shared.turnstile {
             None => None,
-            Some(turnstile) => match Box::pin(turnstile.enter(patience)).await {
-                None => return Err(InvokeError::GatewayFull(turnstile.most())),
-                place => place,
-            },
+            Some(turnstile) => Some(
+                self.place(turnstile, limit, InvokeError::GatewayFull)
+                    .await?,
+            ),
         };
         Ok([own, all])
     }
 
+    /// Room at one turnstile. The wait is part of the call's time.
+    async fn place(
+        &self,
+        turnstile: &Turnstile,
+        limit: &mut Limit,
+        full: fn(usize) -> InvokeError,
+    ) -> Result<Place, InvokeError> {
+        if let Some(place) = turnstile.enter_now() {
+            return Ok(place);
+        }
+        let patience = self.shared.limits.patience;
+        let entered = Box::pin(turnstile.enter(patience.min(limit.left()))).await;
+        limit.waited(Waited::InLine);
+        match entered {
+            Some(place) => Ok(place),
+            None if limit.left().is_zero() => Err(limit.exhausted()),
+            None => Err(full(turnstile.most())),
+        }
+    }
+
     /// The function with an endpoint that takes calls, after waiting for a copy that is on its way.
-    async fn awake(&self, function: Arc<Function>) -> Result<Arc<Function>, InvokeError> {
+    async fn awake(
+        &self,
+        function: Arc<Function>,
+        limit: &mut Limit,
+    ) -> Result<Arc<Function>, InvokeError> {
         if function.is_ready() {
             return Ok(function);
         }
         let name = function.deployment.name.as_str();
-        let ready = self.shared.table.ready(name, self.shared.limits.patience);
+        let patience = self.shared.limits.patience.min(limit.left());
+        let ready = self.shared.table.ready(name, patience);
         let function = Box::pin(ready).await.ok_or(InvokeError::Unknown(None))?;
+        limit.waited(Waited::ForReplica);
         match function.endpoints.len() {
             _ if function.is_ready() => Ok(function),
+            _ if limit.left().is_zero() => Err(limit.exhausted()),
             0 => Err(InvokeError::NoReplica(function.deployment.replicas.desired)),
             listed => Err(InvokeError::NoneReady(listed)),
         }
@@ -280,4 +335,50 @@ fn refuse(name: &str, error: &InvokeError, ids: &Ids) -> Response<Body> {
         call_id: ids.call_id(),
         retry_after: error.retry_after(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::Request;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::connection::Connection;
+    use crate::endpoint::Endpoint;
+    use crate::function::{Address, Handling};
+    use crate::http1::Http1;
+    use crate::life::Event;
+    use crate::upload::Upload;
+
+    #[tokio::test]
+    async fn the_connection_of_a_refusal_carries_the_next_call() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = listener.local_addr().unwrap();
+        let (ours, theirs) = tokio::join!(TcpStream::connect(socket), listener.accept());
+        let mut theirs = theirs.unwrap().0;
+        let address = Address {
+            id: "t".into(),
+            socket,
+        };
+        let metrics = Metrics::new().function("f");
+        let endpoint = Arc::new(Endpoint::new(address, &Handling::default(), metrics, 1));
+        endpoint.meet(Event::Accepted, "connected");
+        let connection = Connection::One(Box::new(Http1::new(ours.unwrap())));
+        let request = Request::get("/").body(()).unwrap();
+        let waiting = connection.send(&request, None, Upload::empty());
+        let refuses = async {
+            theirs.read(&mut [0; 1024]).await.unwrap();
+            let refusal = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 2\r\n\r\nno";
+            theirs.write_all(refusal).await.unwrap();
+        };
+        let due = Instant::now() + Duration::from_secs(10);
+        let (answer, ()) = tokio::join!(waiting.answer_by(due), refuses);
+        let Ok(Ok(response)) = answer else {
+            panic!("no answer");
+        };
+        let lease = Lease::new(endpoint.clone());
+        Taken { response, lease }.keep_connection(0);
+        assert!(endpoint.take_idle(0).is_some());
+    }
 }

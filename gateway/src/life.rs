@@ -22,6 +22,8 @@ pub enum Event {
     Accepted,
     /// It is not to be called for now.
     Failed(Fault),
+    /// The provider lists other labels for it: what was known of its readiness no longer counts.
+    Relabelled,
     /// The provider lists it no longer: it was told to stop, or it has died.
     Unlisted,
     /// Its last call has ended.
@@ -39,6 +41,8 @@ pub enum Fault {
     Reset,
     /// Its watchdog says that it is about to end.
     Draining,
+    /// Its watchdog says that the function does not accept connections yet.
+    NotReady,
 }
 
 impl State {
@@ -70,6 +74,8 @@ impl State {
             (Self::Starting | Self::Ejected, Event::Accepted) => Some(Self::Ready),
             // What never took calls cannot be ejected: it is being probed already.
             (Self::Ready, Event::Failed(_)) => Some(Self::Ejected),
+            // An ejected one is being probed already, with the new labels from now on.
+            (Self::Ready, Event::Relabelled) => Some(Self::Starting),
             (Self::Starting | Self::Ready | Self::Ejected, Event::Unlisted) => Some(Self::Draining),
             (Self::Draining, Event::Emptied) => Some(Self::Gone),
             _ => None,
@@ -79,12 +85,14 @@ impl State {
 
 impl Event {
     /// Every event, for the metric whose label they are.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Accepted,
         Self::Failed(Fault::Refused),
         Self::Failed(Fault::Silent),
         Self::Failed(Fault::Reset),
         Self::Failed(Fault::Draining),
+        Self::Failed(Fault::NotReady),
+        Self::Relabelled,
         Self::Unlisted,
         Self::Emptied,
     ];
@@ -98,6 +106,8 @@ impl Event {
             Self::Failed(Fault::Silent) => "silent",
             Self::Failed(Fault::Reset) => "reset",
             Self::Failed(Fault::Draining) => "draining",
+            Self::Failed(Fault::NotReady) => "not_ready",
+            Self::Relabelled => "relabelled",
             Self::Unlisted => "unlisted",
             Self::Emptied => "emptied",
         }

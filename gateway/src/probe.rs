@@ -1,15 +1,17 @@
 //! Is this endpoint taking calls? First contact with a new one, the return of an ejected one, and doubts about a silent one.
 //!
 //! Readiness is an accepted connection: a request would run the function of an image that has no watchdog of ours. Only
-//! where a label names a path, or the endpoint has shown itself to be our watchdog, it is asked (docs/decisions/0012). So is
-//! a watchdog that is in doubt: the kernel takes connections for a process that is paused, but only the process answers.
+//! where a label names a path, or the endpoint has shown itself to be our watchdog, it is asked (docs/decisions/0012). An
+//! endpoint that most likely has a watchdog is asked for `/_/health` first, which no watchdog passes to its function
+//! (docs/decisions/0035). A watchdog in doubt is asked, too: the kernel takes connections for a process that is paused, but
+//! only the process answers.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::header::{HOST, HeaderValue};
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use tokio::sync::mpsc;
 
 use crate::connect::{self, ConnectError};
@@ -25,6 +27,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// How long the answer to the question for readiness may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+/// How long an endpoint that may have a watchdog may take to say so. Any watchdog answers at once; a server that does not, and
+/// that has taken the connection, is called.
+const HEALTH_LIMIT: Duration = Duration::from_millis(250);
 /// How long a watchdog in doubt may take to say anything, and how often it is asked: it answers at once whatever its
 /// function does, but a busy machine may let it wait for its turn.
 const LIFE_LIMIT: Duration = Duration::from_millis(500);
@@ -152,21 +157,37 @@ async fn sign_of_life(endpoint: &Endpoint, connect_timeout: Duration) -> Result<
 }
 
 async fn takes_calls(endpoint: &Endpoint, connect_timeout: Duration) -> bool {
-    let path = match endpoint.ready_path() {
-        None if endpoint.is_watchdog() => "/_/ready",
-        None => return reach(endpoint, connect_timeout).await.is_ok(),
-        Some(path) => path,
-    };
-    let asked = ask(endpoint, path, connect_timeout, ANSWER_LIMIT).await;
+    if let Some(path) = endpoint.ready_path() {
+        let asked = ask(endpoint, &path, connect_timeout, ANSWER_LIMIT).await;
+        return matches!(asked, Ok(Heard::Answer(answer)) if answer.status().is_success());
+    }
+    if !endpoint.is_watchdog() {
+        if !endpoint.expects_watchdog() {
+            return reach(endpoint, connect_timeout).await.is_ok();
+        }
+        match ask(endpoint, "/_/health", connect_timeout, HEALTH_LIMIT).await {
+            Err(_) => return false,
+            Ok(Heard::Answer(answer)) if answer.headers().contains_key(WATCHDOG) => {
+                endpoint.shows_watchdog(true);
+            }
+            // It has taken a connection, and is no watchdog of ours.
+            Ok(_) => {
+                endpoint.set_expects_watchdog(false);
+                return true;
+            }
+        }
+    }
+    let asked = ask(endpoint, "/_/ready", connect_timeout, ANSWER_LIMIT).await;
     let Ok(Heard::Answer(answer)) = asked else {
         return false;
     };
-    if endpoint.ready_path().is_none() && !answer.headers().contains_key(WATCHDOG) {
-        // Somebody who passes a watchdog's answers on, and has taken a connection just now.
+    if !answer.headers().contains_key(WATCHDOG) {
+        // A proxy that passes a watchdog's answers on, and has taken a connection just now.
         endpoint.shows_watchdog(false);
         return true;
     }
-    answer.status().is_success()
+    // A full one (429) takes calls as soon as one of its own ends.
+    answer.status().is_success() || answer.status() == StatusCode::TOO_MANY_REQUESTS
 }
 
 /// A connection, as all that is asked of those who may be anybody.

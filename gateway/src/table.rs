@@ -59,7 +59,7 @@ impl Function {
     }
 
     /// Whether it makes sense to wait: fewer copies run than should, or one is listed that nobody has spoken to yet, or
-    /// that says that it is about to end, which is how the coming of another one shows first.
+    /// that says that it is about to end, which is how the coming of another one shows first, or that it is not ready yet.
     #[must_use]
     pub fn is_coming(&self) -> bool {
         let replicas = self.deployment.replicas;
@@ -67,7 +67,7 @@ impl Function {
             || self
                 .endpoints
                 .iter()
-                .any(|endpoint| endpoint.state() == State::Starting || endpoint.says_it_is_ending())
+                .any(|endpoint| endpoint.state() == State::Starting || endpoint.is_in_transition())
     }
 
     /// Its endpoints, with those that are leaving.

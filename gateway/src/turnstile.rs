@@ -37,10 +37,17 @@ impl Turnstile {
         self.most
     }
 
+    /// Room, if there is some at once.
+    #[must_use]
+    pub fn enter_now(&self) -> Option<Place> {
+        let room = self.room.clone().try_acquire_owned().ok()?;
+        Some(Place { _room: room })
+    }
+
     /// Room, at once or when another call ends; `None` if too many wait already, or patience is over.
     pub async fn enter(&self, patience: Duration) -> Option<Place> {
-        if let Ok(room) = self.room.clone().try_acquire_owned() {
-            return Some(Place { _room: room });
+        if let Some(place) = self.enter_now() {
+            return Some(place);
         }
         let _waiting = Waiting::among(&self.waiting, self.most)?;
         let room = tokio::time::timeout(patience, self.room.clone().acquire_owned());

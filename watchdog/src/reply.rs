@@ -58,7 +58,8 @@ pub(crate) fn refused(refusal: &Refusal) -> Response<Body> {
 fn not_accepted(refusal: &Refusal) -> Option<&'static str> {
     match refusal {
         Refusal::Draining => Some("draining"),
-        Refusal::Busy { .. } | Refusal::NotUp { .. } => Some("busy"),
+        Refusal::Busy { .. } => Some("busy"),
+        Refusal::NotUp { .. } => Some("starting"),
         _ => None,
     }
 }
@@ -77,7 +78,7 @@ mod tests {
         };
         assert_eq!(header(Refusal::Draining).unwrap(), "draining");
         assert_eq!(header(Refusal::Busy { limit: 1 }).unwrap(), "busy");
-        assert_eq!(header(Refusal::NotUp { seconds: 1 }).unwrap(), "busy");
+        assert_eq!(header(Refusal::NotUp { seconds: 1 }).unwrap(), "starting");
         assert_eq!(header(Refusal::Method), None);
         assert_eq!(header(Refusal::ExitUnknown), None);
     }

@@ -18,7 +18,7 @@ use self::journal::Journal;
 use self::replica::{Replica, Ties};
 use self::stack::{Run, Stack, StackFunction};
 use super::{Provider, Unlisted};
-use crate::function::{Address, Deployment, FunctionName, Replicas};
+use crate::function::{Address, Deployment, FunctionName, Handling, Replicas};
 use crate::table::Listing;
 
 /// How often the stack file is looked at.
@@ -270,10 +270,15 @@ impl Running {
             short_name: None,
             spec: self.function.spec.clone(),
             limits: self.function.limits,
-            handling: self.function.handling.clone(),
+            handling: Handling {
+                // The processes are watchdogs of ours; a server that already runs may be anything.
+                expects_watchdog: upstream.is_none(),
+                ..self.function.handling.clone()
+            },
             route: self.function.route.clone(),
             replicas,
             addresses,
+            unhealthy: Vec::new(),
         };
         (deployment, upstream)
     }

@@ -89,9 +89,15 @@ impl Receiving {
             if self.reading.len() > LARGEST_HEAD {
                 return Poll::Ready(Err(Unanswered::Nonsense("its head is too large")));
             }
+            let has_begun = self.reading.len() > 0 || self.interim > 0;
+            let closed = |error| match has_begun {
+                // The other side has done something with the request.
+                true => Unanswered::Nonsense("the connection ended within the head of the answer"),
+                false => Unanswered::Closed(error),
+            };
             let read = ready!(self.reading.poll_read(cx, io));
-            if read.map_err(|error| Unanswered::Closed(Some(error)))? == 0 {
-                return Poll::Ready(Err(Unanswered::Closed(None)));
+            if read.map_err(|error| closed(Some(error)))? == 0 {
+                return Poll::Ready(Err(closed(None)));
             }
         }
     }

@@ -228,15 +228,21 @@ async fn what_could_be_read_in_two_ways_is_not_read() {
         );
         assert!(!seen.is_free);
     }
-    for text in [
-        "",
-        "HTTP/1.1 200 OK\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n",
+    let closed = "it closed the connection";
+    let in_head = "what it sent is not HTTP (the connection ended within the head of the answer)";
+    for (text, why) in [
+        ("", closed),
+        ("HTTP/1.1 200 OK\r\n", in_head),
+        ("HTTP/1.1 103 Early Hints\r\n\r\n", in_head),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", closed),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n",
+            closed,
+        ),
     ] {
         let seen = ask("GET", &[text], true).await;
         let said = seen.status.map_or_else(Err, |_| seen.body.map(drop));
-        assert_eq!(said, Err("it closed the connection".to_owned()), "{text}");
+        assert_eq!(said, Err(why.to_owned()), "{text}");
     }
 }
 

@@ -22,18 +22,54 @@ use crate::upload::Overrun;
 /// A call that has heard nothing for so long is reason to look whether the hosts of its function are still there.
 const SILENCE: Duration = Duration::from_millis(250);
 
-/// How long a call may take to the head of its answer.
+/// How long a call may take from its arrival to the head of its answer, whatever it waits for meanwhile.
 #[derive(Clone, Copy)]
 pub(super) struct Limit {
     length: Duration,
     end: Instant,
+    /// The time that was spent before an endpoint was tried, and on what most of all.
+    waited: Option<(Waited, Duration)>,
+}
+
+/// What a call has waited for before an endpoint was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// Room among the calls that run.
+    InLine,
+    /// A replica that takes calls.
+    ForReplica,
 }
 
 impl Limit {
-    /// It begins now.
-    pub(super) fn new(length: Duration) -> Self {
-        let end = Instant::now() + length;
-        Self { length, end }
+    /// It begins with the call's arrival.
+    pub(super) fn new(arrived: Instant, length: Duration) -> Self {
+        Self {
+            length,
+            end: arrived + length,
+            waited: None,
+        }
+    }
+
+    /// How much of it is left.
+    pub(super) fn left(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
+    }
+
+    /// The time up to now was spent on this, unless an earlier wait is on record already.
+    pub(super) fn waited(&mut self, what: Waited) {
+        let spent = self.length.saturating_sub(self.left());
+        let before = self.waited.map_or(Duration::ZERO, |(_, spent)| spent);
+        if spent.saturating_sub(before) > before {
+            self.waited = Some((what, spent.saturating_sub(before)));
+        }
+    }
+
+    /// It was used up before an endpoint was tried.
+    pub(super) fn exhausted(&self) -> InvokeError {
+        InvokeError::TimedOut {
+            limit: self.length,
+            waited: self.waited,
+        }
     }
 
     async fn keep<T>(
@@ -50,7 +86,7 @@ impl Limit {
         if outgoing.waits_for_caller() {
             InvokeError::SlowBody(self.length)
         } else {
-            InvokeError::TimedOut(self.length)
+            self.exhausted()
         }
     }
 }
@@ -82,6 +118,7 @@ impl Invoker {
                     return miss.into_answer();
                 }
                 call.function().retried(miss.cause());
+                miss.set_aside(self.worker);
             }
             let lease = Lease::new(endpoint.clone());
             let miss = match self
@@ -94,7 +131,9 @@ impl Invoker {
             if !outgoing.may_follow(&miss, retries_idempotent) {
                 return miss.into_answer();
             }
-            tried.push(endpoint.clone());
+            if !miss.may_come_back() {
+                tried.push(endpoint.clone());
+            }
             missed = Some(miss);
         }
     }
@@ -132,8 +171,14 @@ impl Invoker {
         limit: Limit,
     ) -> Result<Result<Taken, Miss>, InvokeError> {
         let endpoint = lease.endpoint();
+        let mut is_repeated = false;
         loop {
-            let (connection, turn) = match endpoint.take_idle(self.worker) {
+            let kept = match is_repeated {
+                // What lies idle may be as stale as the one before.
+                true => None,
+                false => endpoint.take_idle(self.worker),
+            };
+            let (connection, turn) = match kept {
                 Some(connection) => (connection, None),
                 None => {
                     // Boxed, as all that few calls wait for: what they might need would be moved about in every call.
@@ -149,6 +194,15 @@ impl Invoker {
                 // The other side had closed it; another one will do, if all of the body is still there.
                 None if matches!(sent, Err(SendError::Unsent(_))) && outgoing.is_whole() => {
                     call.function().retried(Retried::Closed);
+                    continue;
+                }
+                // It was closing it while the request was on its way: nginx, too, asks once more then.
+                None if matches!(sent, Err(SendError::Closed(_)))
+                    && !is_repeated
+                    && outgoing.may_repeat() =>
+                {
+                    call.function().retried(Retried::Closed);
+                    is_repeated = true;
                     continue;
                 }
                 None => {}
@@ -243,8 +297,15 @@ impl Invoker {
                     None => endpoint.answered(),
                     Some(word) => {
                         endpoint.shows_watchdog(true);
-                        if word == Word::Draining {
-                            self.eject(endpoint, Fault::Draining, "its watchdog says so");
+                        match word {
+                            Word::Draining => {
+                                self.eject(endpoint, Fault::Draining, "its watchdog says so");
+                            }
+                            Word::Starting => {
+                                let why = "its watchdog says that the function accepts no connections yet";
+                                self.eject(endpoint, Fault::NotReady, why);
+                            }
+                            Word::Busy => {}
                         }
                     }
                 }
@@ -255,7 +316,7 @@ impl Invoker {
                 })
             }
             Err(SendError::Unsent(cause)) => Ok(Err(Miss::Unconnected(cause))),
-            Err(SendError::Broken(cause)) => {
+            Err(SendError::Broken(cause) | SendError::Closed(cause)) => {
                 // One that breaks with every call is better than none.
                 if endpoint.has_broken_too_often() && function.available() > 1 {
                     self.eject(endpoint, Fault::Reset, &cause);

@@ -10,11 +10,21 @@ pub fn pick<'a>(
     endpoints: &'a [Arc<Endpoint>],
     tried: &[Arc<Endpoint>],
 ) -> Option<&'a Arc<Endpoint>> {
-    let eligible = |endpoint: &&Arc<Endpoint>| {
+    let is_eligible = |endpoint: &&Arc<Endpoint>| {
         endpoint.is_ready() && !tried.iter().any(|one| Arc::ptr_eq(one, endpoint))
     };
-    let count = endpoints.iter().filter(eligible).count();
-    let nth = |n| endpoints.iter().filter(eligible).nth(n);
+    // Those whose own health check has not passed yet count only if there is no other.
+    let of_health = |is_healthy| {
+        endpoints
+            .iter()
+            .filter(is_eligible)
+            .filter(move |one| one.is_healthy() == is_healthy)
+    };
+    let (count, is_healthy) = match of_health(true).count() {
+        0 => (of_health(false).count(), false),
+        healthy => (healthy, true),
+    };
+    let nth = |n| of_health(is_healthy).nth(n);
     let load = |n| nth(n).map_or(usize::MAX, |endpoint| endpoint.in_flight());
     // An endpoint may have left since it was counted: then there is no nth, and the caller looks again or gives up.
     nth(choose(count, load, |bound| fastrand::usize(..bound))?).or_else(|| nth(0))

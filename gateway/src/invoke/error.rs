@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use super::attempts::Waited;
+
 use crate::{duration, quantity};
 
 /// Why a call got no answer from its function.
@@ -27,7 +29,12 @@ pub enum InvokeError {
     /// It switched protocols, and the caller had not asked for that.
     Unasked,
     /// No response head within this limit.
-    TimedOut(Duration),
+    TimedOut {
+        /// The limit.
+        limit: Duration,
+        /// What part of it was spent before a replica was tried.
+        waited: Option<(Waited, Duration)>,
+    },
     /// The caller's body broke off or was malformed.
     BadBody(String),
     /// The caller's body did not come to its end within this limit.
@@ -56,7 +63,7 @@ impl InvokeError {
             | Self::NoReplica(_)
             | Self::NoneReady(_)
             | Self::GatewayFull(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
@@ -107,10 +114,19 @@ impl InvokeError {
             Self::Unasked => format!(
                 "function '{name}' gave no proper answer: it switched protocols, and nobody had asked for that"
             ),
-            Self::TimedOut(limit) => format!(
-                "function '{name}' did not answer within {} of the request's start: raise its label skep.timeout or the gateway's upstream_timeout",
-                duration::show(*limit)
-            ),
+            Self::TimedOut { limit, waited } => {
+                let part = waited.map_or_else(String::new, |(what, spent)| {
+                    let what = match what {
+                        Waited::InLine => "in line, because as many calls ran as may run",
+                        Waited::ForReplica => "until a replica was ready",
+                    };
+                    format!("; {:.1} s of it were spent {what}", spent.as_secs_f64())
+                });
+                format!(
+                    "function '{name}' did not answer within {} of the request's start{part}: raise its label skep.timeout or the gateway's upstream_timeout",
+                    duration::show(*limit)
+                )
+            }
             Self::BadBody(cause) => {
                 format!("the request body for function '{name}' could not be read: {cause}")
             }
@@ -167,7 +183,10 @@ mod tests {
             (InvokeError::Broken("x".into()), 502, "no proper answer"),
             (InvokeError::Unasked, 502, "nobody had asked"),
             (
-                InvokeError::TimedOut(limit),
+                InvokeError::TimedOut {
+                    limit,
+                    waited: None,
+                },
                 504,
                 "within 1s500ms of the request's start: raise its label skep.timeout",
             ),

@@ -21,6 +21,8 @@ pub(super) enum Word {
     Draining,
     /// It has no room just now.
     Busy,
+    /// Its function does not accept connections yet.
+    Starting,
 }
 
 /// The word of a watchdog, if this answer is one: nobody else is believed.
@@ -35,6 +37,7 @@ pub(super) fn word<B>(response: &Response<B>) -> Option<Word> {
     match response.headers().get(NOT_ACCEPTED)?.as_bytes() {
         b"draining" => Some(Word::Draining),
         b"busy" => Some(Word::Busy),
+        b"starting" => Some(Word::Starting),
         _ => None,
     }
 }
@@ -93,6 +96,12 @@ impl<'a> Outgoing<'a> {
         self.body.is_whole()
     }
 
+    /// Whether the call may go once more over a new connection, after a kept one ended before a byte of the answer came: the
+    /// other side has most likely closed it while the request was on its way.
+    pub(super) fn may_repeat(&self) -> bool {
+        is_idempotent(self.request.method()) && self.is_whole()
+    }
+
     /// Whether the call may go to another endpoint after this miss.
     pub(super) fn may_follow(&self, miss: &Miss, retries_idempotent: bool) -> bool {
         let is_allowed = match miss {
@@ -128,6 +137,7 @@ impl Miss {
             Self::Unconnected(_) => Retried::Unconnected,
             Self::Declined(Word::Draining, _) => Retried::Draining,
             Self::Declined(Word::Busy, _) => Retried::Busy,
+            Self::Declined(Word::Starting, _) => Retried::NotReady,
             Self::Broken(_) => Retried::Broken,
         }
     }
@@ -138,12 +148,24 @@ impl Miss {
         matches!(self, Self::Declined(Word::Busy, _) | Self::Broken(_))
     }
 
-    /// Whether another replica is probably on its way to take this one's place.
+    /// Whether another replica is probably on its way to take this one's place, or this one will soon take calls.
     pub(super) fn is_parting(&self) -> bool {
         matches!(
             self,
-            Self::Unconnected(_) | Self::Declined(Word::Draining, _)
+            Self::Unconnected(_) | Self::Declined(Word::Draining | Word::Starting, _)
         )
+    }
+
+    /// Whether the same endpoint may be tried again, once it says that it is ready.
+    pub(super) fn may_come_back(&self) -> bool {
+        matches!(self, Self::Declined(Word::Starting, _))
+    }
+
+    /// Another endpoint is tried: the connection on which this one has refused can carry further calls.
+    pub(super) fn set_aside(self, worker: usize) {
+        if let Self::Declined(_, taken) = self {
+            taken.keep_connection(worker);
+        }
     }
 
     /// What the caller gets when there is nowhere else to go.

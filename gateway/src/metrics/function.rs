@@ -27,16 +27,19 @@ pub enum Retried {
     Draining,
     /// The watchdog has as many calls as it may have and did not take it.
     Busy,
+    /// The watchdog's function does not accept connections yet.
+    NotReady,
     /// It got no answer; its method is idempotent and the function allows it.
     Broken,
 }
 
 impl Retried {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Closed,
         Self::Unconnected,
         Self::Draining,
         Self::Busy,
+        Self::NotReady,
         Self::Broken,
     ];
 
@@ -46,6 +49,7 @@ impl Retried {
             Self::Unconnected => "unconnected",
             Self::Draining => "draining",
             Self::Busy => "busy",
+            Self::NotReady => "not_ready",
             Self::Broken => "broken",
         }
     }

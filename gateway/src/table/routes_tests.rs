@@ -25,6 +25,7 @@ fn wants(name: &str, route: &str, strip: bool, made: Option<&str>) -> Deployment
         route: OwnRoute::read(label),
         replicas: Replicas::default(),
         addresses: Vec::new(),
+        unhealthy: Vec::new(),
     }
 }
 

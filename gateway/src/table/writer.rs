@@ -9,7 +9,7 @@ use fnv::FnvHashMap;
 
 use super::{Function, Listing, Routes, Snapshot, Table};
 use crate::endpoint::Endpoint;
-use crate::function::{Deployment, FunctionName};
+use crate::function::{Address, Deployment, FunctionName};
 use crate::life::Event;
 use crate::metrics::Metrics;
 use crate::tally::{Counted, Tally};
@@ -43,7 +43,7 @@ impl TableWriter {
         self
     }
 
-    /// Publishes a listing as one snapshot. Returns the endpoints that nobody has spoken to yet.
+    /// Publishes a listing as one snapshot. Returns the endpoints that are to be probed: new ones, and those whose labels changed.
     pub fn publish(&mut self, listing: Listing) -> Vec<Arc<Endpoint>> {
         let old = self.table.snapshot();
         let mut fresh = Vec::new();
@@ -102,16 +102,24 @@ impl TableWriter {
         let carried = known
             .map(|known| known.endpoints.as_slice())
             .unwrap_or_default();
+        let handling = &deployment.handling;
+        let is_healthy = |address: &Address| !deployment.unhealthy.contains(&address.id);
         let endpoints = deployment.addresses.iter().map(|address| {
             if let Some(same) = carried
                 .iter()
                 .find(|endpoint| endpoint.address() == address)
             {
+                if same.follow(handling, is_healthy(address)) {
+                    fresh.push(same.clone());
+                }
                 return same.clone();
             }
-            let ready_path = deployment.handling.probe_path().cloned();
-            let endpoint =
-                Endpoint::new(address.clone(), ready_path, metrics.clone(), self.workers);
+            let endpoint = Endpoint::new(address.clone(), handling, metrics.clone(), self.workers);
+            endpoint.follow(handling, is_healthy(address));
+            // An update seldom takes the watchdog out of an image.
+            if carried.iter().any(|sibling| sibling.is_watchdog()) {
+                endpoint.set_expects_watchdog(true);
+            }
             let endpoint = Arc::new(endpoint);
             fresh.push(endpoint.clone());
             endpoint
@@ -190,7 +198,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::function::{Address, Handling, Limits, Replicas, Spec};
+    use crate::function::{Handling, Limits, Replicas, Spec};
     use crate::life::State;
 
     fn deployment(name: &str, short: Option<&str>, ports: &[u16]) -> Deployment {
@@ -213,6 +221,7 @@ mod tests {
                     socket: ([127, 0, 0, 1], *port).into(),
                 })
                 .collect(),
+            unhealthy: Vec::new(),
         }
     }
 

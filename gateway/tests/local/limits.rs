@@ -187,6 +187,31 @@ fn calls_past_the_gateways_limit_wait_and_past_its_queue_they_are_503() {
 }
 
 #[test]
+fn the_time_in_line_is_part_of_a_calls_time() {
+    let (upstream, let_one_go) = held();
+    let labels = "    labels:\n      skep.max-in-flight: 1\n      skep.timeout: 1s";
+    let gateway = Gateway::with(&upstream.entry("narrow", labels), &["--patience", "60s"]);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| get(gateway.address, "/function/narrow"));
+        let in_flight = "skep_in_flight{function_name=\"narrow\"}";
+        eventually("one runs", || gateway.metric(in_flight) > 0.5);
+        // It is let in when the first one has run into its limit, with no time left.
+        let began = Instant::now();
+        let second = get(gateway.address, "/function/narrow");
+        let took = began.elapsed();
+        assert_eq!(second.status, 504, "{}", second.text());
+        assert!(took < Duration::from_millis(1800), "{took:?}");
+        let says = second.text();
+        assert!(
+            says.contains("within 1s") && says.contains("in line"),
+            "{says}"
+        );
+        assert_eq!(first.join().unwrap().status, 504);
+    });
+    (0..2).for_each(|_| let_one_go());
+}
+
+#[test]
 fn one_connection_too_many_is_turned_away_and_the_next_one_finds_room() {
     let gateway = Gateway::with(
         "  cat:\n    fprocess: cat",

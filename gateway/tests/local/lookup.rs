@@ -19,6 +19,7 @@ fn deployment(name: &str) -> Deployment {
         route: Ok(None),
         replicas: Replicas::default(),
         addresses: Vec::new(),
+        unhealthy: Vec::new(),
     }
 }
 

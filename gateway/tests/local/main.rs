@@ -36,6 +36,7 @@ mod ports;
 mod processes;
 mod proxies;
 mod proxy_protocol;
+mod readiness;
 mod restarts;
 mod retries;
 mod routes;

@@ -353,3 +353,49 @@ fn twenty_tasks_that_are_killed_take_only_the_calls_that_ran_on_them() {
     let most = on_one_of_three(amount.rate, tally.quantile(0.99));
     tally.assert_failed_at_most(killed as usize * most);
 }
+
+/// A function with a server of its own that accepts connections three seconds after its start. It answers a GET with a list of files.
+fn late_server(world: &World, options: &[&str]) -> (String, Load) {
+    let environment = [
+        "--env",
+        "mode=http",
+        "--env",
+        "fprocess=sh -c 'sleep 3; exec python3 -m http.server --bind 127.0.0.1 5000'",
+        "--env",
+        "http_upstream_url=http://127.0.0.1:5000",
+        "--no-healthcheck",
+    ];
+    let service = world.service("skep/pyhandler", &[&environment, options].concat());
+    let load = Load {
+        body: None,
+        expected: None,
+        ..Load::echo(world.gateway, format!("/function/{service}/"))
+    };
+    (service, load)
+}
+
+#[test]
+fn updates_of_a_server_that_starts_slowly_fail_no_call() {
+    let Some(world) = World::new() else { return };
+    for (replicas, order) in [("1", "start-first"), ("2", "stop-first")] {
+        let options = ["--replicas", replicas, "--update-order", order];
+        let (service, load) = late_server(&world, &options);
+        within(Duration::from_secs(30), "it is listed", || {
+            get(world.gateway, &format!("/system/function/{service}")).status == 200
+        });
+        // The first call after a deployment as well.
+        let first = get(world.gateway, &load.path);
+        assert_eq!(first.status, 200, "{}", first.text());
+        wait_for(&world, &service, replicas.parse().unwrap());
+        let amount = Amount {
+            rate: 20,
+            changes: 1,
+            calls: 0,
+        };
+        let tally = calls_while(&load, &amount, |_| {
+            update(&["--force", "--update-monitor", "1s", &service]);
+        });
+        tally.assert_failed_at_most(0);
+        try_docker(&["service", "rm", &service]);
+    }
+}

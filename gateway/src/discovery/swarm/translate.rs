@@ -242,7 +242,10 @@ impl Service {
             self.label(name)
                 .or_else(|| self.label(&format!("{ANNOTATION}{name}")))
         };
-        let handling = Handling::read(either, &mut warn);
+        let mut handling = Handling::read(either, &mut warn);
+        // What OpenFaaS clients deploy has a watchdog, and so has what was made through our API.
+        handling.expects_watchdog =
+            self.label("com.openfaas.function").is_some() || self.label("function").is_some();
         let route = OwnRoute::read(|label| self.label(label));
         if let Err(wrong) = &route {
             warn(wrong.label, wrong.why.clone());
@@ -260,6 +263,8 @@ impl Service {
         });
         let mut addresses: Vec<_> = addresses.collect();
         addresses.sort_by(|a, b| a.id.cmp(&b.id));
+        let unhealthy = tasks.iter().filter(|task| task.is_in_health_check());
+        let unhealthy = unhealthy.map(|task| task.id.as_str().into()).collect();
         let running = tasks.iter().filter(|task| task.is_running()).count() as u64;
         let starting = tasks.iter().filter(|task| task.is_starting()).count() as u64;
         let desired = match &self.spec.mode.replicated {
@@ -280,6 +285,7 @@ impl Service {
                 starting,
             },
             addresses,
+            unhealthy,
         }
     }
 
