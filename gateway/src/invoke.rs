@@ -368,7 +368,8 @@ mod tests {
         let request = Request::get("/").body(()).unwrap();
         let waiting = connection.send(&request, None, Upload::empty());
         let refuses = async {
-            theirs.read(&mut [0; 1024]).await.unwrap();
+            let read = theirs.read(&mut [0; 1024]).await.unwrap();
+            assert!(read > 0);
             let refusal = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 2\r\n\r\nno";
             theirs.write_all(refusal).await.unwrap();
         };

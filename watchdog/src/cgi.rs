@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use hyper::HeaderMap;
-use hyper::header::{CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
+use hyper::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderName, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 
 use crate::hops;
@@ -135,7 +135,9 @@ fn add_headers(head: &Parts, dialect: Dialect, entries: &mut Strings) -> Result<
             .iter()
             .map(hyper::header::HeaderValue::as_bytes)
             .collect();
-        let joined = values.join(&b", "[..]);
+        // A comma may stand inside of a cookie's value (RFC 6265 §5.4, RFC 9113 §8.2.3).
+        let separator = if *name == COOKIE { &b"; "[..] } else { b", " };
+        let joined = values.join(separator);
         let variable = format!("Http_{}", canonical(name).replace('-', "_"));
         // The computed Http_Method, Http_Path and Http_Query stand against headers of these names.
         let is_left_out = dialect == Dialect::HeadOnly && *name == HOST;

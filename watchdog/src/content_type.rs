@@ -6,6 +6,22 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 /// How much of an output is looked at.
 const SNIFFED: usize = 512;
 
+/// Kinds of data that no browser runs, but for the subtypes that hold scripts.
+const INERT_KINDS: [&str; 5] = ["text", "image", "audio", "video", "font"];
+
+/// The same among applications, besides JSON. A browser shows a PDF in a sandbox.
+const INERT: [&str; 9] = [
+    "gzip",
+    "octet-stream",
+    "pdf",
+    "vnd.rar",
+    "x-7z-compressed",
+    "x-gzip",
+    "x-tar",
+    "zip",
+    "zstd",
+];
+
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
@@ -42,7 +58,7 @@ fn sniff(output: &[u8]) -> HeaderValue {
 }
 
 /// Whether the request's type may become the answer's. The caller chooses it, perhaps from a foreign page, so that
-/// only plain data passes: text and JSON, nothing that can hold a script, and no list of types.
+/// only inert data passes: text, JSON, images, sound, fonts, PDF and archives, nothing that can hold a script, and no list of types.
 fn is_echoed(value: &HeaderValue) -> bool {
     let Ok(text) = value.to_str() else {
         return false;
@@ -65,7 +81,9 @@ fn is_echoed(value: &HeaderValue) -> bool {
         && !subtype.is_empty()
         && subtype.bytes().all(is_token)
         && !is_active
-        && (kind == "text" || is_json)
+        && (INERT_KINDS.contains(&kind)
+            || is_json
+            || kind == "application" && INERT.contains(&subtype))
 }
 
 #[cfg(test)]
@@ -90,13 +108,19 @@ mod tests {
     }
 
     #[test]
-    fn text_and_json_types_are_echoed() {
+    fn types_of_inert_data_are_echoed() {
         for value in [
             "text/plain",
             "text/csv; charset=x",
             "application/json",
             "application/ld+json",
             "TEXT/Markdown",
+            "image/png",
+            "application/pdf",
+            "application/zip",
+            "application/octet-stream",
+            "audio/mpeg",
+            "font/woff2",
         ] {
             assert_eq!(chosen(&[value], b"\0"), value);
         }
@@ -116,8 +140,9 @@ mod tests {
             "text/plain; a=b, text/html",
             "text/",
             "text",
-            "image/png",
             "application/x-www-form-urlencoded",
+            "application/x-shockwave-flash",
+            "message/http",
             "application/x-json-html+json",
         ] {
             assert_eq!(

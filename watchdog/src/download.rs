@@ -23,11 +23,11 @@ pub(crate) struct Download {
 }
 
 impl Download {
-    /// The body that comes over `link`.
-    pub(crate) fn new(body: Incoming, link: Link, slot: Counted) -> Self {
+    /// The body that comes over `link`, which is given if it can be kept.
+    pub(crate) fn new(body: Incoming, link: Option<Link>, slot: Counted) -> Self {
         Self {
             body,
-            link: Some(link),
+            link,
             failure: None,
             _slot: slot,
         }

@@ -68,7 +68,9 @@ pub(crate) fn answer(root: &Path, head: &Parts, slot: Counted) -> Result<Respons
         let name = head.uri.path().rsplit('/').next().unwrap_or_default();
         let mut response = Response::new(Body::whole(""));
         *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
-        let target = HeaderValue::try_from(format!("./{name}/")).map_err(|_| Refusal::NoFile)?;
+        let query = head.uri.query().map(|query| format!("?{query}"));
+        let target = format!("./{name}/{}", query.unwrap_or_default());
+        let target = HeaderValue::try_from(target).map_err(|_| Refusal::NoFile)?;
         response.headers_mut().insert(LOCATION, target);
         return Ok(response);
     }

@@ -21,6 +21,7 @@ use crate::metrics::Kill;
 use crate::note::Note;
 use crate::pipes::{Found, Reader, Writer};
 use crate::refusal::Refusal;
+use crate::report;
 use crate::runs::RunId;
 use crate::spawn::Child;
 use crate::start::Started;
@@ -60,6 +61,8 @@ pub(crate) struct Run {
     is_large: bool,
     /// Output that nobody has taken yet.
     output: BytesMut,
+    /// Output that was taken.
+    written: usize,
     /// Counts the call as long as the run lives.
     _slot: Counted,
 }
@@ -138,6 +141,7 @@ impl Run {
             note,
             is_large: false,
             output: BytesMut::new(),
+            written: 0,
             _slot: call.slot,
         })
     }
@@ -184,6 +188,7 @@ impl Run {
             self.limits
                 .answer_goes_on(self.watchdog.config.write_timeout);
         }
+        self.written += self.output.len();
         self.output.split().freeze()
     }
 
@@ -303,6 +308,14 @@ impl Drop for Run {
     fn drop(&mut self) {
         if let Some(child) = self.child.take() {
             self.watchdog.metrics.killed(self.kill);
+            // The other ends have been reported with their refusal.
+            if self.kill == Kill::ClientGone {
+                report::failed(
+                    self,
+                    self.written,
+                    "the caller has left, and the run was ended",
+                );
+            }
             self.watchdog.orders.end_tree(self.id, child, None);
         }
     }

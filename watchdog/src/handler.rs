@@ -27,7 +27,7 @@ use crate::refusal::{IDENTITY, Refusal};
 use crate::stream::Stream;
 use crate::strings::Strings;
 use crate::watchdog::{Counted, Watchdog};
-use crate::{VERSION, args, cgi, files, fork, outcome, probes, proxy, reply, report};
+use crate::{VERSION, args, authority, cgi, files, fork, outcome, probes, proxy, reply, report};
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -94,7 +94,13 @@ async fn call(
         Err((refusal, body)) => return refuse(watchdog, &refusal, &head, body),
     };
     let held = watchdog.config.held_output;
-    match poll_fn(|cx| run.poll(cx, held)).await {
+    let ended = match poll_fn(|cx| run.poll(cx, held)).await {
+        Ok(Progress::Full) if watchdog.config.mode == Mode::Serializing => {
+            Err(Refusal::OutputTooLarge { limit: held })
+        }
+        other => other,
+    };
+    match ended {
         Ok(Progress::Over(exit)) => outcome::over(run, exit, &head.headers),
         // More output than is held back: the answer begins, and hopes for the best.
         Ok(Progress::Full) => outcome::stream(run, &head.headers, Stream::new),
@@ -128,6 +134,14 @@ fn admit(watchdog: &Watchdog, head: &Parts) -> Result<Counted, Refusal> {
     }
     if head.headers.get_all(HOST).iter().nth(1).is_some() {
         return Err(Refusal::ManyHosts);
+    }
+    let hosts = head.headers.get(HOST).map(HeaderValue::as_bytes);
+    let target = head
+        .uri
+        .authority()
+        .map(|authority| authority.as_str().as_bytes());
+    if !hosts.into_iter().chain(target).all(authority::is_host) {
+        return Err(Refusal::BadHost);
     }
     if watchdog.service.is_none() && cgi::has_nul(head.uri.path()) {
         return Err(Refusal::NulInPath);

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::OFlags;
+
 /// Whether the watchdog takes calls.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
@@ -27,12 +29,18 @@ pub(crate) enum Unwell {
 impl Health {
     /// Creates the lock file; from then on its presence counts.
     pub(crate) fn create_lock_file(&self, path: &Path) -> io::Result<()> {
-        OpenOptions::new()
+        // What lies there may have been put there by anybody: a link would make us truncate another file, and the open of a
+        // pipe would wait for its reader.
+        let file = OpenOptions::new()
             .create(true)
-            .truncate(true)
             .write(true)
             .mode(0o660)
+            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
             .open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        file.set_len(0)?;
         let _ = self.lock_file.set(path.to_owned());
         Ok(())
     }

@@ -8,6 +8,7 @@
 
 mod activity;
 mod args;
+mod authority;
 mod backoff;
 mod body;
 mod cgi;
@@ -36,6 +37,7 @@ mod listener;
 mod listing;
 mod logs;
 mod marshal;
+mod memory;
 mod metrics;
 mod mode;
 mod note;

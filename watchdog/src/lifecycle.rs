@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
@@ -20,6 +21,7 @@ use crate::config::Config;
 use crate::duration::show;
 use crate::health::Health;
 use crate::logs::Sink;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::mode::Mode;
 use crate::pool::Pool;
@@ -28,7 +30,7 @@ use crate::reaper::{Orders, Reaper};
 use crate::service::Service;
 use crate::start::Setup;
 use crate::watchdog::{Counter, Watchdog};
-use crate::{VERSION, filler, listener, say, scrape, service, workers};
+use crate::{VERSION, filler, listener, say, scrape, service, spawn, workers};
 
 /// How often a draining watchdog looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
@@ -52,6 +54,9 @@ pub(crate) fn run(config: Config, lock_file: &Path) -> ExitCode {
 }
 
 fn try_run(config: Config, lock_file: &Path) -> io::Result<ExitCode> {
+    // Runs have our user: without this they could read the bodies and secrets of others in /proc/<us>/mem.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    spawn::keep_descriptors_from_commands();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -116,6 +121,7 @@ fn assemble(mut config: Config) -> io::Result<Watchdog> {
         calls: Counter::default(),
         connections: (0..config.workers).map(|_| Counter::default()).collect(),
         metrics: Metrics::new(),
+        memory: Memory::look(),
         drain: watch::Sender::new(false),
         closed: watch::Sender::new(false),
         accepting: Counter::default(),

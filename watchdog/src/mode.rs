@@ -2,6 +2,9 @@
 
 use hyper::StatusCode;
 
+/// The most that a run may write in `mode=serializing`: all of it is held, for each call at the same time.
+pub(crate) const LARGEST_SERIALIZED: usize = 16 * 1024 * 1024;
+
 /// How requests are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -54,7 +57,7 @@ impl Mode {
         match self {
             Self::Classic => response_buffer,
             Self::Streaming | Self::Http | Self::Static => 0,
-            Self::Serializing => usize::MAX,
+            Self::Serializing => LARGEST_SERIALIZED,
         }
     }
 

@@ -35,7 +35,8 @@ pub(crate) fn over(mut run: Run, exit: Exit, headers: &HeaderMap) -> Response<Bo
             response
         }
         Exit::Status(_) | Exit::Signal(_) | Exit::CpuLimit { .. } => {
-            let reason = exit.to_string();
+            let memory = &run.watchdog().memory;
+            let reason = memory.explains(exit).unwrap_or_else(|| exit.to_string());
             report::failed(&run, output.len(), &reason);
             let mut response = reply::text(StatusCode::INTERNAL_SERVER_ERROR, "");
             let shown = if mode == Mode::Serializing {

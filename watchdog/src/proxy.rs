@@ -4,9 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use hyper::body::{Body as HttpBody, Incoming};
-use hyper::header::{HOST, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
-use hyper::{Request, Response, StatusCode, Uri, Version};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use tokio::time::Instant;
 
 use crate::body::Body;
@@ -121,7 +121,7 @@ pub(crate) async fn probe(
     };
     let (mut response, link) = answered.ok()?;
     hops::towards_client(response.headers_mut(), false);
-    Some(response.map(|body| Body::proxied(Download::new(body, link, slot))))
+    Some(response.map(|body| Body::proxied(Download::new(body, Some(link), slot))))
 }
 
 /// The client's request as the function sees it.
@@ -134,10 +134,24 @@ fn translate(service: &Service, head: &Parts, upload: Upload) -> (Request<Upload
     *request.uri_mut() = service.upstream.target(&head.uri);
     *request.headers_mut() = head.headers.clone();
     let headers = request.headers_mut();
+    // The host of an absolute target counts, not the field (RFC 9112 §3.2.2).
+    if let Some(authority) = head.uri.authority()
+        && let Ok(host) = HeaderValue::try_from(authority.as_str())
+    {
+        headers.insert(HOST, host);
+    }
+    join_cookies(headers);
     let is_upgrade = hops::towards_function(headers);
     if is_gathered && let Some(length) = length {
         headers.remove(hyper::header::TRANSFER_ENCODING);
         headers.insert(hyper::header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    let has_no_body = length == Some(0)
+        && !headers.contains_key(hyper::header::CONTENT_LENGTH)
+        && !headers.contains_key(hyper::header::TRANSFER_ENCODING);
+    // Servers that answer 411 want to be told that there is none (RFC 9110 §8.6).
+    if has_no_body && matches!(head.method, Method::POST | Method::PUT | Method::PATCH) {
+        headers.insert(hyper::header::CONTENT_LENGTH, HeaderValue::from(0));
     }
     if !headers.contains_key(HOST)
         && let Ok(host) = HeaderValue::try_from(service.upstream.host())
@@ -147,6 +161,20 @@ fn translate(service: &Service, head: &Parts, upload: Upload) -> (Request<Upload
     (request, is_upgrade)
 }
 
+/// Several lines of cookies are one list (RFC 9113 §8.2.3), which many servers read of the first line only.
+fn join_cookies(headers: &mut HeaderMap) {
+    let lines: Vec<_> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if lines.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, joined);
+    }
+}
+
 /// Sends the request and waits for the answer's head. A kept connection may have been closed meanwhile: a request that
 /// was not sent goes over another one.
 async fn exchange(
@@ -154,8 +182,10 @@ async fn exchange(
     mut request: Request<Upload>,
     progress: &Rc<Progress>,
 ) -> Result<(Response<Incoming>, Link), Refusal> {
+    let mut again = repeatable(&request);
+    let mut is_repeated = false;
     loop {
-        let Ok((mut link, was_kept)) = service.upstream.link().await else {
+        let Ok((mut link, was_kept)) = service.upstream.link(is_repeated).await else {
             // Nothing was sent: it is the same as if the child were known to be down.
             return Err(Refusal::NotUp { seconds: 1 });
         };
@@ -163,8 +193,14 @@ async fn exchange(
             Ok(response) => return Ok((response, link)),
             Err(failure) => failure,
         };
+        // The server has most likely closed the connection while the request was on its way.
+        let was_closed = was_kept && failure.error().is_incomplete_message();
         match failure.take_message() {
             Some(unsent) if was_kept => request = unsent,
+            None if was_closed && again.is_some() => {
+                request = again.take().unwrap_or_default();
+                is_repeated = true;
+            }
             _ => {
                 return Err(match progress.failure() {
                     Some(error) => Refusal::BodyBroken { error },
@@ -177,6 +213,23 @@ async fn exchange(
     }
 }
 
+/// The same request once more, if it may run twice: an idempotent method, and no body that is still to come.
+fn repeatable(request: &Request<Upload>) -> Option<Request<Upload>> {
+    let is_idempotent = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS
+    );
+    if !is_idempotent || request.body().size_hint().exact() != Some(0) {
+        return None;
+    }
+    let mut again = Request::new(Upload::default());
+    *again.method_mut() = request.method().clone();
+    *again.version_mut() = request.version();
+    *again.uri_mut() = request.uri().clone();
+    *again.headers_mut() = request.headers().clone();
+    Some(again)
+}
+
 /// The function's answer as the client sees it; an upgrade makes a tunnel of the connection.
 fn finish(
     response: Response<Incoming>,
@@ -186,6 +239,9 @@ fn finish(
 ) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     let is_upgraded = is_upgrade && head.status == StatusCode::SWITCHING_PROTOCOLS;
+    // A length beside chunks says nothing (RFC 9112 §6.3), and what follows on the connection may be part of either answer.
+    let is_ambiguous = head.headers.contains_key(TRANSFER_ENCODING)
+        && head.headers.remove(CONTENT_LENGTH).is_some();
     hops::towards_client(&mut head.headers, is_upgraded);
     head.version = Version::HTTP_11;
     if is_upgraded {
@@ -193,6 +249,7 @@ fn finish(
             .set_tunnel(Tunnel::new(link.into_rest(), call.slot));
         return Response::from_parts(head, Body::whole(""));
     }
+    let link = (!is_ambiguous).then_some(link);
     let body = Body::proxied(Download::new(body, link, call.slot));
     Response::from_parts(head, body)
 }

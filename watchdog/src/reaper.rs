@@ -257,7 +257,7 @@ impl Reaper {
         for orphan in ours {
             let seen_after = self.seen.get(&orphan).copied().unwrap_or(last);
             let marks = tree::marks(orphan.pid);
-            if orders.runs.is_left_over(&marks, seen_after) {
+            if orders.runs.is_left_over(&marks, orphan.started, seen_after) {
                 let now = Instant::now();
                 let run = orders.runs.number_of(&marks);
                 let since = run.map_or(now, |run| *self.ended.entry(run).or_insert(now));

@@ -41,6 +41,10 @@ pub(crate) enum Refusal {
         /// Wants it gathered.
         variable: &'static str,
     },
+    /// The run has written more than `mode=serializing` holds.
+    OutputTooLarge { limit: usize },
+    /// `Host`, or the host in the target, is none.
+    BadHost,
     /// The body is not what `input_mode=args` asks for.
     NotArguments { mistake: String },
     /// The kernel does not take so much.
@@ -83,14 +87,16 @@ impl Refusal {
             Self::NoFile => StatusCode::NOT_FOUND,
             Self::Method | Self::HealthMethod | Self::FileMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::ManyHosts
+            | Self::BadHost
             | Self::NulInPath
             | Self::BodyBroken { .. }
             | Self::NotArguments { .. } => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge { .. } | Self::ArgumentsTooLong => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::CannotStart { .. } | Self::ExitUnknown | Self::FunctionBroken { .. } => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            Self::CannotStart { .. }
+            | Self::ExitUnknown
+            | Self::OutputTooLarge { .. }
+            | Self::FunctionBroken { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BodySlow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::RunSlow { status, .. } => *status,
             Self::AnswerSlow { .. } | Self::FunctionSlow { .. } => StatusCode::GATEWAY_TIMEOUT,
@@ -112,6 +118,8 @@ impl Refusal {
             Self::CannotStart { command, error } => format!("cannot start {command}: {error}"),
             Self::BodyBroken { error } => format!("the request body did not arrive whole, the run was ended: {error}"),
             Self::BodyTooLarge { limit, variable } => format!("the request body has more than {limit} bytes, which is the limit because {variable} is set; send less, or unset it"),
+            Self::OutputTooLarge { limit } => format!("the run wrote more than {limit} bytes, which is the limit of mode=serializing, and was ended; use mode=streaming for long output"),
+            Self::BadHost => "the request's host is not a name or an address, perhaps with a port".to_owned(),
             Self::NotArguments { mistake } => format!("the request body is not a JSON array of arguments, nor an object with such an array as args: {mistake}"),
             Self::ArgumentsTooLong => "the arguments are too long for the kernel together with the environment; send less, or set input_mode=stdin".to_owned(),
             Self::BodySlow { limit } => format!("the request body took longer than {}, the run was ended; raise read_timeout", show(*limit)),

@@ -3,10 +3,12 @@
 //! One is the variable `SKEP_RUN`. Whoever clears the environment loses it, so that there is another one: the soft limit
 //! of the resident set, which Linux has not enforced since 2.4.30 and which every child inherits whatever it executes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Counts the beginnings of runs.
 pub(crate) type Number = u64;
@@ -35,6 +37,12 @@ const LIMIT_BASE: u64 = 1 << 62;
 /// How much of such a limit is the run's number; the bits between it and the base are the watchdog's.
 const RUN_BITS: u32 = 40;
 
+/// The clock of `/proc/<pid>/stat`, in its unit, which is a hundredth of a second on every machine that we run on.
+fn clock_ticks() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec.cast_unsigned() * 100 + now.tv_nsec.cast_unsigned() / 10_000_000
+}
+
 /// The runs of this watchdog.
 #[derive(Debug)]
 pub(crate) struct Runs {
@@ -50,9 +58,10 @@ pub(crate) struct Runs {
 struct Living {
     /// When each run that goes on began.
     begun: BTreeSet<Number>,
-    /// The marks of those whose child was started ahead. Until its call comes such a run has not begun, so that it holds
-    /// up the end of nothing; what bears its mark is spared all the same.
-    ahead: BTreeSet<Number>,
+    /// When each mark was made, in clock ticks since boot: a process that bears it is not older. Also those of children that
+    /// were started ahead. Until its call comes such a run has not begun, so that it holds up the end of nothing; what
+    /// bears its mark is spared all the same.
+    made: BTreeMap<Number, u64>,
 }
 
 impl Runs {
@@ -76,7 +85,10 @@ impl Runs {
     /// Begins a run. To be called before its process is started.
     pub(crate) fn begin(&self) -> RunId {
         let number = self.next();
-        self.living().begun.insert(number);
+        let now = clock_ticks();
+        let mut living = self.living();
+        living.begun.insert(number);
+        living.made.insert(number, now);
         RunId {
             mark: number,
             began: Some(number),
@@ -86,7 +98,6 @@ impl Runs {
     /// Takes the beginning back: the child that was started waits for a call.
     pub(crate) fn wait(&self, id: RunId) -> RunId {
         let mut living = self.living();
-        living.ahead.insert(id.mark);
         if let Some(number) = id.began {
             living.begun.remove(&number);
         }
@@ -106,7 +117,7 @@ impl Runs {
     /// Ends a run: what is left of its tree may go.
     pub(crate) fn end(&self, id: RunId) {
         let mut living = self.living();
-        living.ahead.remove(&id.mark);
+        living.made.remove(&id.mark);
         if let Some(number) = id.began {
             living.begun.remove(&number);
         }
@@ -143,13 +154,13 @@ impl Runs {
         self.last.load(Ordering::Relaxed)
     }
 
-    /// Whether an orphan may be ended: it bears the marker of a run that is over, or it bears none of ours and all
-    /// runs that had begun when it was first seen are over.
-    pub(crate) fn is_left_over(&self, marks: &Marks, seen_after: Number) -> bool {
+    /// Whether an orphan may be ended: it bears the marker of a run that is over, or one that was made after it was started
+    /// and that it must have copied, or it bears none of ours and all runs that had begun when it was first seen are over.
+    pub(crate) fn is_left_over(&self, marks: &Marks, started: u64, seen_after: Number) -> bool {
         let own = self.number_of(marks);
         let living = self.living();
         match own {
-            Some(mark) => !living.begun.contains(&mark) && !living.ahead.contains(&mark),
+            Some(mark) => living.made.get(&mark).is_none_or(|made| started < *made),
             None => living
                 .begun
                 .first()
@@ -189,12 +200,23 @@ mod tests {
         let are_left_over = |marks: &[Marks; 2]| {
             marks
                 .each_ref()
-                .map(|marks| runs.is_left_over(marks, runs.last()))
+                .map(|marks| runs.is_left_over(marks, u64::MAX, runs.last()))
         };
         assert_eq!(are_left_over(&of_first), [false; 2]);
         runs.end(first);
         assert_eq!(are_left_over(&of_first), [true; 2]);
         assert_eq!(are_left_over(&of_second), [false; 2]);
+    }
+
+    #[test]
+    fn a_process_that_is_older_than_its_mark_has_copied_it() {
+        let runs = Runs::new();
+        let id = runs.begin();
+        let made = clock_ticks();
+        for marks in [marker(&runs.marker(id)), limit(runs.limit(id))] {
+            assert!(!runs.is_left_over(&marks, made, runs.last()));
+            assert!(runs.is_left_over(&marks, made - 100, runs.last()));
+        }
     }
 
     #[test]
@@ -214,7 +236,7 @@ mod tests {
         let left_over = |count: usize| {
             let found = unmarked
                 .iter()
-                .filter(|marks| runs.is_left_over(marks, seen_after));
+                .filter(|marks| runs.is_left_over(marks, u64::MAX, seen_after));
             assert_eq!(found.count(), count);
         };
         left_over(0);
@@ -242,17 +264,20 @@ mod tests {
         let mark = limit(runs.limit(ahead));
         let unmarked = Marks::default();
         let seen_after = runs.last();
-        assert!(!runs.is_left_over(&mark, seen_after));
-        assert!(runs.is_left_over(&unmarked, seen_after));
+        assert!(!runs.is_left_over(&mark, u64::MAX, seen_after));
+        assert!(runs.is_left_over(&unmarked, u64::MAX, seen_after));
         let taken = runs.take(ahead);
         assert_eq!(runs.limit(taken), runs.limit(ahead));
-        assert!(!runs.is_left_over(&mark, seen_after));
+        assert!(!runs.is_left_over(&mark, u64::MAX, seen_after));
         assert!(
-            !runs.is_left_over(&unmarked, runs.last()),
+            !runs.is_left_over(&unmarked, u64::MAX, runs.last()),
             "the run goes on"
         );
-        assert!(runs.is_left_over(&unmarked, seen_after), "it began later");
+        assert!(
+            runs.is_left_over(&unmarked, u64::MAX, seen_after),
+            "it began later"
+        );
         runs.end(taken);
-        assert!(runs.is_left_over(&mark, seen_after));
+        assert!(runs.is_left_over(&mark, u64::MAX, seen_after));
     }
 }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
 use crate::duration::show;
+use crate::exit::Exit;
 use crate::process::Process;
 use crate::upstream::Upstream;
 use crate::watchdog::Watchdog;
@@ -26,6 +27,9 @@ pub(crate) const LOOK: Duration = Duration::from_millis(10);
 
 /// How long a child may take to end after TERM.
 pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// For a server that puts itself into the background.
+const DAEMON_HINT: &str = "; if it is a server that becomes a daemon, start it in the foreground (such as nginx -g 'daemon off;')";
 
 const THREAD_STACK: usize = 256 * 1024;
 
@@ -185,6 +189,7 @@ async fn keep(watchdog: &Watchdog, service: &Service) {
     let mut backoff = Backoff::new();
     loop {
         let began = Instant::now();
+        let mut has_left = false;
         service.state.send_replace(State::Starting);
         let end = match Process::start(watchdog) {
             Ok(process) => {
@@ -199,7 +204,10 @@ async fn keep(watchdog: &Watchdog, service: &Service) {
                     }
                     continue;
                 }
-                exit.to_string()
+                // Nothing to complain of, and yet it is gone: what it forked goes with it.
+                has_left = exit == Exit::Status(0);
+                let explained = watchdog.memory.explains(exit);
+                explained.unwrap_or_else(|| exit.to_string())
             }
             Err(error) => format!("cannot start {}: {error}", watchdog.command.name()),
         };
@@ -207,8 +215,9 @@ async fn keep(watchdog: &Watchdog, service: &Service) {
             break;
         }
         let pause = backoff.pause_after(began.elapsed());
+        let hint = if has_left { DAEMON_HINT } else { "" };
         watchdog.log.line(format_args!(
-            "error: fprocess has ended ({end}); it is started again in {}",
+            "error: fprocess has ended ({end}); it is started again in {}{hint}",
             show(pause)
         ));
         service

@@ -7,7 +7,7 @@
 //!
 //! # Safety argument
 //!
-//! This is the only module of the workspace with `unsafe` code. It does five things that the compiler cannot check.
+//! This is the only module of the workspace with `unsafe` code. It does six things that the compiler cannot check.
 //!
 //! 1. `clone(CLONE_VM | CLONE_VFORK)`. The child shares our memory and this thread sleeps until the child has called
 //!    `execve` or `_exit`, so that everything the child reads ([`Order`], the strings behind its pointers, the
@@ -23,7 +23,8 @@
 //!    or closes before the `AsyncFd` is dropped.
 //! 3. `pre_exec`, where our clone is refused. The closure runs in a forked child and calls only what the child of 1. calls.
 //! 4. `wait4`, which writes to two variables of the caller's frame, and is here because only it tells the processor time.
-//! 5. The signal mask of [`deaths`]: two calls that read a set of the caller's frame, and a descriptor that the kernel
+//! 5. `close_range` with `CLOSE_RANGE_CLOEXEC`, which only sets a flag of descriptors; those of ours have it already.
+//! 6. The signal mask of [`deaths`]: two calls that read a set of the caller's frame, and a descriptor that the kernel
 //!    has just opened for us. Both ways to start a command lift the mask in the child.
 
 pub(crate) mod deaths;
@@ -451,6 +452,20 @@ fn spawn_by_library(program: &Program<'_>, ends: &ChildEnds) -> io::Result<Child
         .ok_or_else(|| io::Error::other("no process id"))?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
     Ok(Child::new(pid, pidfd, program))
+}
+
+/// No command inherits a descriptor that whoever started the watchdog has left open: a socket of Docker's, say, or a file with
+/// a secret. Kernels before 5.11 refuse; there, what was left open without the flag stays so.
+pub(crate) fn keep_descriptors_from_commands() {
+    // SAFETY: see 5. of the module's safety argument.
+    unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3_u32,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        );
+    }
 }
 
 /// Signals a whole process group; that it is gone already is no error.

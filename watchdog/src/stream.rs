@@ -77,7 +77,11 @@ impl Stream {
         match self.exit {
             _ if !output.is_empty() => Poll::Ready(Some(Ok(Frame::data(output)))),
             Some(Exit::Status(0)) => Poll::Ready(self.succeed()),
-            Some(exit) => self.fail(cx, exit.to_string()),
+            Some(exit) => {
+                let run = self.run.as_ref();
+                let explained = run.and_then(|run| run.watchdog().memory.explains(exit));
+                self.fail(cx, explained.unwrap_or_else(|| exit.to_string()))
+            }
             None => Poll::Pending,
         }
     }

@@ -28,6 +28,13 @@ enum Content {
     Whole(Bytes),
 }
 
+impl Default for Upload {
+    /// No body.
+    fn default() -> Self {
+        Self::whole(Bytes::new())
+    }
+}
+
 impl Upload {
     /// A body that is passed on while it arrives.
     pub(crate) fn arriving(body: Incoming) -> Self {

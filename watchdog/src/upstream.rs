@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
@@ -18,6 +19,13 @@ use crate::upload::Upload;
 
 /// Connections without a call that one worker keeps.
 const MOST_KEPT: usize = 64;
+
+/// How long one may lie there. Servers close theirs after two seconds (gunicorn) or five (node, uvicorn), and a request that
+/// is on its way then is lost.
+const LONGEST_KEPT: Duration = Duration::from_millis(1500);
+
+/// The fields that an answer's head may have.
+const MOST_FIELDS: usize = 512;
 
 thread_local! {
     static KEPT: RefCell<Vec<Link>> = const { RefCell::new(Vec::new()) };
@@ -35,6 +43,8 @@ pub(crate) struct Upstream {
 #[derive(Debug)]
 pub(crate) struct Link {
     sender: http1::SendRequest<Upload>,
+    /// When its last call ended.
+    kept_at: Instant,
     /// Brings the socket back when HTTP on it is over.
     rest: oneshot::Receiver<Rest>,
 }
@@ -97,6 +107,11 @@ impl Upstream {
         let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for address in &self.addresses {
             match TcpStream::connect(address).await {
+                // While nothing listens on a port that the kernel also gives to clients, a connection may get that port for its
+                // own end and so meet itself.
+                Ok(stream) if is_to_itself(&stream) => {
+                    failure = io::ErrorKind::ConnectionRefused.into();
+                }
                 Ok(stream) => return Ok(stream),
                 Err(error) => failure = error,
             }
@@ -104,11 +119,12 @@ impl Upstream {
         Err(failure)
     }
 
-    /// A connection that can take a call now, and whether it has served one before.
-    pub(crate) async fn link(&self) -> io::Result<(Link, bool)> {
+    /// A connection that can take a call now, and whether it has served one before. `is_new` asks for one that has not.
+    pub(crate) async fn link(&self, is_new: bool) -> io::Result<(Link, bool)> {
         let kept = KEPT.with_borrow_mut(|kept| {
-            kept.retain(|link| !link.sender.is_closed());
-            let at = kept.iter().rposition(|link| link.sender.is_ready())?;
+            kept.retain(|link| !link.sender.is_closed() && link.kept_at.elapsed() < LONGEST_KEPT);
+            let is_fit = |link: &Link| !is_new && link.sender.is_ready();
+            let at = kept.iter().rposition(is_fit)?;
             Some(kept.swap_remove(at))
         });
         match kept {
@@ -122,6 +138,7 @@ impl Upstream {
         let _ = stream.set_nodelay(true);
         let (sender, connection) = http1::Builder::new()
             .title_case_headers(true)
+            .max_headers(MOST_FIELDS)
             .handshake(Socket::to_function(stream))
             .await
             .map_err(io::Error::other)?;
@@ -132,8 +149,16 @@ impl Upstream {
                 let _ = bring.send((parts.io.into_stream(), parts.read_buf));
             }
         });
-        Ok(Link { sender, rest })
+        Ok(Link {
+            sender,
+            kept_at: Instant::now(),
+            rest,
+        })
     }
+}
+
+fn is_to_itself(stream: &TcpStream) -> bool {
+    matches!((stream.local_addr(), stream.peer_addr()), (Ok(own), Ok(peer)) if own == peer)
 }
 
 impl Link {
@@ -149,7 +174,8 @@ impl Link {
     }
 
     /// Keeps the connection for another call on this worker, if it can take one.
-    pub(crate) fn keep(self) {
+    pub(crate) fn keep(mut self) {
+        self.kept_at = Instant::now();
         if !self.sender.is_closed() {
             KEPT.with_borrow_mut(|kept| {
                 if kept.len() < MOST_KEPT {

@@ -10,6 +10,7 @@ use crate::command::Command;
 use crate::config::Config;
 use crate::health::Health;
 use crate::logs::Sink;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::reaper::Orders;
@@ -34,6 +35,8 @@ pub(crate) struct Watchdog {
     /// Open connections of each worker.
     pub(crate) connections: Vec<Counter>,
     pub(crate) metrics: Metrics,
+    /// What the kernel says of the container's memory limit.
+    pub(crate) memory: Memory,
     /// Turns true when the drain begins.
     pub(crate) drain: watch::Sender<bool>,
     /// Turns true when no connection is to be taken any more.

@@ -78,6 +78,8 @@ fn directories_are_listed_and_named_with_a_slash() {
         (301, "./in%20ner/")
     );
     assert_eq!(watchdog.get("//list").header("location"), "./list/");
+    let asked = watchdog.get("/list?page=2&x=%20");
+    assert_eq!(asked.header("location"), "./list/?page=2&x=%20");
 }
 
 #[test]

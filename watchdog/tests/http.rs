@@ -320,7 +320,7 @@ fn a_dead_child_is_started_again_and_calls_meanwhile_may_be_retried() {
     let answer = watchdog.get("/");
     assert_eq!(
         (answer.status, answer.header("x-skep-not-accepted")),
-        (503, "busy"),
+        (503, "starting"),
         "{answer:?}"
     );
     assert!(answer.header("retry-after").parse::<u32>().unwrap() >= 1);

@@ -20,6 +20,9 @@ const CLASSIC_ONLY: [&str; 5] = [
     "write_debug",
 ];
 
+/// Modes of other watchdogs, whose commands would make nothing of a classic run.
+const OTHERS_MODES: [&str; 2] = ["afterburn", "inproc"];
+
 /// What the classic watchdog does not know.
 const NOT_CLASSIC: [&str; 2] = ["prefix_logs", "log_callid"];
 
@@ -166,13 +169,21 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
     /// The mode, and a word on each variable that it does not look at.
     pub(super) fn mode(&mut self) -> Mode {
         let name = self.value("mode").unwrap_or_else(|| "classic".to_owned());
-        let Some(mode) = Mode::parse(&name) else {
+        // Images made for the classic watchdog may have a variable of this name for themselves.
+        let mode = Mode::parse(&name).unwrap_or_else(|| {
             let known = Mode::names();
-            self.mistakes.push(format!(
-                "mode={name} is not offered; set mode to one of {known}"
+            if OTHERS_MODES.contains(&name.as_str()) {
+                self.mistakes.push(format!(
+                    "mode={name} is not offered; set mode to one of {known}"
+                ));
+                return Mode::Classic;
+            }
+            self.warnings.push(format!(
+                "warning: mode={name} is not a mode of the watchdog ({known}), so that it is left to the function and mode=classic is used"
             ));
-            return Mode::Classic;
-        };
+            Mode::Classic
+        });
+        let name = mode.name();
         let groups = [
             (&CLASSIC_ONLY[..], mode != Mode::Classic),
             (&NOT_CLASSIC[..], mode == Mode::Classic),

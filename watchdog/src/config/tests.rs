@@ -111,6 +111,18 @@ fn all_mistakes_are_reported_at_once() {
 }
 
 #[test]
+fn a_mode_that_is_none_is_the_functions_own_variable() {
+    let config = read_pairs(&[("fprocess", "cat"), ("mode", "debug")]).unwrap();
+    assert_eq!(config.mode, Mode::Classic);
+    let warning = &config.warnings[0];
+    assert!(
+        warning.contains("mode=debug") && config.warnings.len() == 1,
+        "{:?}",
+        config.warnings
+    );
+}
+
+#[test]
 fn the_lock_file_follows_tmpdir() {
     assert_eq!(lock_path(|_| None), PathBuf::from("/tmp/.lock"));
     assert_eq!(
