@@ -193,6 +193,41 @@ pub struct Replicas {
     pub starting: u64,
 }
 
+/// What the provider says of the replicas that failed and of the last update.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rollout {
+    /// The last error of a replica, while it matters: the function has too few replicas, or its update has not completed.
+    pub last_error: Option<ReplicaError>,
+    /// The last update; `None` if the function was not changed since it was made.
+    pub update: Option<UpdateStatus>,
+}
+
+/// Why a replica failed or cannot start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaError {
+    /// The provider's own sentence, cut where it is very long.
+    pub message: String,
+    /// When it failed, RFC 3339.
+    pub since: String,
+    /// The provider's id of the replica.
+    pub task: String,
+    /// The id of its node; empty if it has none.
+    pub node: String,
+}
+
+/// How far an update has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpdateStatus {
+    /// In the provider's words: `updating`, `paused`, `completed`, `rollback_started`, `rollback_paused`, `rollback_completed`.
+    pub state: String,
+    /// The provider's sentence.
+    pub message: String,
+    /// When it began, RFC 3339.
+    pub started_at: Option<String>,
+    /// When it ended, RFC 3339.
+    pub completed_at: Option<String>,
+}
+
 /// Where one running copy of a function can be dialled.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
@@ -257,6 +292,8 @@ pub struct Deployment {
     pub route: Result<Option<OwnRoute>, NotARoute>,
     /// Wanted, running, on their way.
     pub replicas: Replicas,
+    /// What failed, and how far the last update has come.
+    pub rollout: Rollout,
     /// The copies that can be dialled.
     pub addresses: Vec<Address>,
     /// The ids of those whose own health check has not passed yet: they are called only if there is no other.

@@ -9,7 +9,7 @@ use super::Orchestration;
 use super::route::RouteStatus;
 use crate::discovery::usage::Usage;
 use crate::endpoint::Endpoint;
-use crate::function::Resources;
+use crate::function::{ReplicaError, Resources, UpdateStatus};
 use crate::table::{Function, Routes};
 
 /// What Go clients read as "unknown"; an empty text breaks them.
@@ -45,6 +45,53 @@ pub struct FunctionStatus<'a> {
     #[serde(skip_serializing_if = "is_zero")]
     available_replicas: u64,
     created_at: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<LastError<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    update_status: Option<Update<'a>>,
+}
+
+/// Why a replica failed or cannot start: no field of the contract.
+#[derive(Serialize)]
+struct LastError<'a> {
+    message: &'a str,
+    since: &'a str,
+    task: &'a str,
+    node: &'a str,
+}
+
+impl<'a> From<&'a ReplicaError> for LastError<'a> {
+    fn from(error: &'a ReplicaError) -> Self {
+        Self {
+            message: &error.message,
+            since: &error.since,
+            task: &error.task,
+            node: &error.node,
+        }
+    }
+}
+
+/// How far the last update has come: no field of the contract.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Update<'a> {
+    state: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completed_at: Option<&'a str>,
+}
+
+impl<'a> From<&'a UpdateStatus> for Update<'a> {
+    fn from(update: &'a UpdateStatus) -> Self {
+        Self {
+            state: &update.state,
+            message: &update.message,
+            started_at: update.started_at.as_deref(),
+            completed_at: update.completed_at.as_deref(),
+        }
+    }
 }
 
 impl<'a> FunctionStatus<'a> {
@@ -70,6 +117,8 @@ impl<'a> FunctionStatus<'a> {
             replicas: deployment.replicas.desired,
             available_replicas: function.available() as u64,
             created_at: spec.created_at.as_deref().unwrap_or(NO_TIME),
+            last_error: deployment.rollout.last_error.as_ref().map(LastError::from),
+            update_status: deployment.rollout.update.as_ref().map(Update::from),
         }
     }
 }

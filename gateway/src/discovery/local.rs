@@ -18,7 +18,7 @@ use self::journal::Journal;
 use self::replica::{Replica, Ties};
 use self::stack::{Run, Stack, StackFunction};
 use super::{Provider, Unlisted};
-use crate::function::{Address, Deployment, FunctionName, Handling, Replicas};
+use crate::function::{Address, Deployment, FunctionName, Handling, Replicas, Rollout};
 use crate::table::Listing;
 
 /// How often the stack file is looked at.
@@ -277,6 +277,7 @@ impl Running {
             },
             route: self.function.route.clone(),
             replicas,
+            rollout: Rollout::default(),
             addresses,
             unhealthy: Vec::new(),
         };

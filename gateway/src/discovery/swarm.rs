@@ -2,6 +2,7 @@
 
 mod amounts;
 pub mod engine;
+mod failures;
 pub mod hardening;
 mod logs;
 pub mod model;
@@ -25,9 +26,11 @@ use futures_util::StreamExt;
 use tokio::sync::Notify;
 
 use self::engine::{DockerHost, Engine, EngineError};
+use self::failures::Failures;
 use self::model::{Network, Service, Task};
 use self::translate::{Place, Warning};
 use super::{Provider, Unlisted};
+use crate::function::ReplicaError;
 use crate::table::Listing;
 
 /// Only what runs or should, now (`running`) or in a moment (`ready`: its predecessor is still stopping, or its restart is
@@ -60,6 +63,7 @@ struct State {
     place: Option<(Network, IpAddr, Instant)>,
     starting_since: HashMap<String, Instant>,
     warned: HashSet<Warning>,
+    failures: Failures,
 }
 
 /// What the event stream tells: that something changed, and which tasks' containers started on this engine.
@@ -174,6 +178,27 @@ impl Swarm {
         waited.chain(seen.keys().cloned()).collect()
     }
 
+    /// The last task error of each function that has one. Those that have failed are listed for the functions that lack replicas or
+    /// whose update has not completed, and for no other.
+    async fn errors(
+        &self,
+        services: &[Service],
+        tasks: &[Task],
+        network: &Network,
+    ) -> HashMap<String, ReplicaError> {
+        let functions = services
+            .iter()
+            .filter(|service| service.is_function(self.require_label) && service.is_on(network));
+        let functions: Vec<_> = functions.collect();
+        let asked = self.state().failures.ended_path(&functions, tasks);
+        let ended: Option<Vec<Task>> = match asked {
+            // One that could not be read is read with the next listing.
+            Some(path) => self.engine.get(&path).await.ok(),
+            None => None,
+        };
+        self.state().failures.note(&functions, tasks, ended)
+    }
+
     /// Logs each warning once as long as its cause lasts.
     fn warn(&self, warnings: Vec<Warning>) {
         let warnings: HashSet<Warning> = warnings.into_iter().collect();
@@ -199,11 +224,13 @@ impl Provider for Arc<Swarm> {
         let (services, tasks) = self.read().await?;
         let started = self.started(&tasks);
         let is_started = |id: &str| started.contains(id);
+        let errors = self.errors(&services, &tasks, &network).await;
         let place = Place {
             network: &network,
             own_address,
             require_label: self.require_label,
             is_started: &is_started,
+            errors: &errors,
         };
         let (listing, warnings) = translate::listing(&services, &tasks, &place);
         self.warn(warnings);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::function::{Deployment, Handling, Limits, Replicas, Spec};
+use crate::function::{Deployment, Handling, Limits, Replicas, Rollout, Spec};
 use crate::metrics::Metrics;
 use crate::table::{Listing, Table, TableWriter};
 
@@ -24,6 +24,7 @@ fn wants(name: &str, route: &str, strip: bool, made: Option<&str>) -> Deployment
         handling: Handling::default(),
         route: OwnRoute::read(label),
         replicas: Replicas::default(),
+        rollout: Rollout::default(),
         addresses: Vec::new(),
         unhealthy: Vec::new(),
     }

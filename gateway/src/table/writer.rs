@@ -198,7 +198,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::function::{Handling, Limits, Replicas, Spec};
+    use crate::function::{Handling, Limits, Replicas, Rollout, Spec};
     use crate::life::State;
 
     fn deployment(name: &str, short: Option<&str>, ports: &[u16]) -> Deployment {
@@ -214,6 +214,7 @@ mod tests {
                 running: 1,
                 starting: 0,
             },
+            rollout: Rollout::default(),
             addresses: ports
                 .iter()
                 .map(|port| Address {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use skep::function::{Deployment, FunctionName, Handling, Limits, Replicas, Spec};
+use skep::function::{Deployment, FunctionName, Handling, Limits, Replicas, Rollout, Spec};
 use skep::metrics::Metrics;
 use skep::table::{Listing, Table, TableWriter};
 
@@ -18,6 +18,7 @@ fn deployment(name: &str) -> Deployment {
         handling: Handling::default(),
         route: Ok(None),
         replicas: Replicas::default(),
+        rollout: Rollout::default(),
         addresses: Vec::new(),
         unhealthy: Vec::new(),
     }

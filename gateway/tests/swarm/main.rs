@@ -26,6 +26,7 @@ mod registry;
 mod routes;
 mod secrets;
 mod stack;
+mod tasks;
 mod transcript;
 mod updates;
 mod usage;

@@ -109,6 +109,12 @@ pub(super) struct Replicated {
 pub(super) struct UpdateStatus {
     #[serde(default)]
     pub(super) state: String,
+    #[serde(default)]
+    pub(super) message: String,
+    #[serde(default)]
+    pub(super) started_at: String,
+    #[serde(default)]
+    pub(super) completed_at: String,
 }
 
 /// A task, as far as we read it.
@@ -120,6 +126,8 @@ pub struct Task {
     pub id: String,
     #[serde(rename = "ServiceID", default)]
     pub(super) service_id: String,
+    #[serde(rename = "NodeID", default)]
+    pub(super) node_id: String,
     pub(super) status: TaskStatus,
     pub(super) desired_state: String,
     #[serde(default)]
@@ -131,6 +139,11 @@ pub struct Task {
 pub(super) struct TaskStatus {
     #[serde(default)]
     pub(super) state: String,
+    #[serde(default)]
+    pub(super) timestamp: String,
+    /// Why it failed, or why no node takes it.
+    #[serde(default)]
+    pub(super) err: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -8,7 +8,8 @@ use super::model::{Amounts, ContainerSpec, Network, SecretRef, Service, Task};
 use crate::discovery::operate::{ANNOTATION, ASKED, OWN_LABELS};
 use crate::function::route::OwnRoute;
 use crate::function::{
-    Address, DEFAULT_PORT, Deployment, FunctionName, Handling, Limits, Replicas, Resources, Spec,
+    Address, DEFAULT_PORT, Deployment, FunctionName, Handling, Limits, ReplicaError, Replicas,
+    Resources, Rollout, Spec, UpdateStatus,
 };
 use crate::table::Listing;
 
@@ -69,15 +70,15 @@ impl Task {
         self.is_wanted() && self.state() == "starting"
     }
 
-    fn is_running(&self) -> bool {
+    pub(super) fn is_running(&self) -> bool {
         self.is_wanted() && self.state() == "running"
     }
 
-    fn is_wanted(&self) -> bool {
+    pub(super) fn is_wanted(&self) -> bool {
         self.desired_state == "running"
     }
 
-    fn state(&self) -> &str {
+    pub(super) fn state(&self) -> &str {
         &self.status.state
     }
 
@@ -100,6 +101,8 @@ pub struct Place<'a> {
     pub require_label: bool,
     /// Whether a task that is not running yet can be dialled already: its container has started.
     pub is_started: &'a dyn Fn(&str) -> bool,
+    /// The last task error of each service that has one, by the service's id.
+    pub errors: &'a HashMap<String, ReplicaError>,
 }
 
 /// A label that could not be used: the service, the label and why.
@@ -284,9 +287,24 @@ impl Service {
                 running,
                 starting,
             },
+            rollout: Rollout {
+                last_error: place.errors.get(&self.id).cloned(),
+                update: self.update(),
+            },
             addresses,
             unhealthy,
         }
+    }
+
+    fn update(&self) -> Option<UpdateStatus> {
+        let status = self.update_status.as_ref()?;
+        let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        Some(UpdateStatus {
+            state: text(&status.state)?,
+            message: status.message.clone(),
+            started_at: text(&status.started_at),
+            completed_at: text(&status.completed_at),
+        })
     }
 
     /// A stack's service without the stack's name in front.

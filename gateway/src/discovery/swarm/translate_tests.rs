@@ -60,6 +60,7 @@ impl World {
             own_address: self.own_address,
             require_label: self.require_label,
             is_started: &is_started,
+            errors: &HashMap::new(),
         };
         listing(&services, &tasks, &place)
     }
