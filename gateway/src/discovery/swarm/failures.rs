@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::model::{Service, Task};
+use super::model::{Service, Task, TaskVersion};
 use crate::function::ReplicaError;
 
 /// How long the tasks that ended are believed without asking again: listings follow each other closely while something changes.
@@ -29,6 +29,7 @@ pub(super) struct Failures {
 
 struct Known {
     error: ReplicaError,
+    version: TaskVersion,
     seen: Instant,
     logged: Option<(Instant, String)>,
 }
@@ -119,20 +120,22 @@ impl Failures {
             None
         };
         let now = Instant::now();
-        let Some(error) = error else {
+        let Some((error, version)) = error else {
             self.errors.retain(|id, known| {
                 *id != service.id
-                    || now - known.seen < ERROR_LASTS && counts(service, time(&known.error.since))
+                    || now - known.seen < ERROR_LASTS
+                        && counts(service, &known.version, time(&known.error.since))
             });
             return;
         };
         let known = self.errors.entry(service.id.clone()).or_insert(Known {
             error: error.clone(),
+            version: version.clone(),
             seen: now,
             logged: None,
         });
         known.seen = now;
-        known.error = error;
+        (known.error, known.version) = (error, version);
         let is_due = known.logged.as_ref().is_none_or(|(at, message)| {
             let pause = if *message == known.error.message {
                 SAME_LOG_PAUSE
@@ -181,7 +184,7 @@ fn is_troubled(service: &Service, tasks: &[Task]) -> bool {
 fn last_error<'a>(
     service: &Service,
     tasks: impl Iterator<Item = &'a Task>,
-) -> Option<ReplicaError> {
+) -> Option<(ReplicaError, TaskVersion)> {
     let status = service.update_status.as_ref();
     let failed = tasks.filter(|task| task.service_id == service.id && task.has_failed());
     let failed: Vec<_> = failed.collect();
@@ -190,25 +193,33 @@ fn last_error<'a>(
     let newest = || {
         failed
             .iter()
-            .filter(|task| counts(service, time(&task.status.timestamp)))
+            .filter(|task| counts(service, &task.spec, time(&task.status.timestamp)))
             .max_by_key(|task| time(&task.status.timestamp))
     };
     let task = failed.iter().find(is_named).or_else(newest)?;
-    Some(ReplicaError {
+    let error = ReplicaError {
         message: cut(&task.status.err),
         since: task.status.timestamp.clone(),
         task: task.id.clone(),
         node: task.node_id.clone(),
-    })
+    };
+    Some((error, task.spec.clone()))
 }
 
-/// Whether an error of this time says something of the service as it is now: while a new version is rolled out, and after it, those
-/// from before do not. Pure.
-fn counts(service: &Service, since: Option<SystemTime>) -> bool {
+/// Whether an error says something of the service as it is now: while a new version is rolled out, and after it, those of the version
+/// before, which goes on being restarted meanwhile, do not. Pure.
+fn counts(service: &Service, version: &TaskVersion, since: Option<SystemTime>) -> bool {
     let Some(status) = &service.update_status else {
         return true;
     };
-    !matches!(status.state.as_str(), "updating" | "completed") || since >= time(&status.started_at)
+    if !matches!(status.state.as_str(), "updating" | "completed") {
+        return true;
+    }
+    let now = &service.spec.task_template;
+    let image = version.container_spec.as_ref().map(|spec| &spec.image);
+    version.force_update == now.force_update
+        && image == now.container_spec.as_ref().map(|spec| &spec.image)
+        && since >= time(&status.started_at)
 }
 
 impl Task {
@@ -258,7 +269,7 @@ mod tests {
     }
 
     fn error(update: &Value, tasks: &[Task]) -> Option<String> {
-        last_error(&service(update), tasks.iter()).map(|error| error.task)
+        last_error(&service(update), tasks.iter()).map(|(error, _)| error.task)
     }
 
     #[test]
@@ -272,7 +283,10 @@ mod tests {
         assert_eq!(error(&Value::Null, &tasks).as_deref(), Some("late"));
         let updating = json!({ "State": "updating", "StartedAt": "2026-01-01T00:00:10Z", "Message": "update in progress" });
         assert_eq!(error(&updating, &tasks).as_deref(), Some("late"));
-        assert_eq!(error(&updating, &tasks[..1]), None, "an older version's");
+        assert_eq!(error(&updating, &tasks[..1]), None, "from before it");
+        let mut restarted = tasks[2].clone();
+        restarted.spec.force_update = 7;
+        assert_eq!(error(&updating, &[restarted]), None, "an older version's");
         let paused = json!({ "State": "paused", "StartedAt": "2026-01-01T00:00:10Z",
             "Message": "update paused due to failure or early termination of task culprit" });
         assert_eq!(error(&paused, &tasks).as_deref(), Some("culprit"));

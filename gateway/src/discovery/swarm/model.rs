@@ -38,6 +38,7 @@ pub(super) struct TaskTemplate {
     pub(super) resources: Option<ResourceSpec>,
     pub(super) placement: Option<Placement>,
     pub(super) networks: Option<Vec<NetworkTarget>>,
+    pub(super) force_update: u64,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -128,10 +129,26 @@ pub struct Task {
     pub(super) service_id: String,
     #[serde(rename = "NodeID", default)]
     pub(super) node_id: String,
+    #[serde(default)]
+    pub(super) spec: TaskVersion,
     pub(super) status: TaskStatus,
     pub(super) desired_state: String,
     #[serde(default)]
     pub(super) networks_attachments: Option<Vec<Attachment>>,
+}
+
+/// What tells the tasks of one version of a service from those of the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct TaskVersion {
+    pub(super) container_spec: Option<TaskImage>,
+    pub(super) force_update: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct TaskImage {
+    pub(super) image: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
