@@ -3,6 +3,7 @@
 mod aside;
 mod doors;
 mod kept;
+mod restart;
 mod signals;
 mod told;
 mod workers;
@@ -34,6 +35,7 @@ use crate::discovery::operate::Operator;
 use crate::discovery::swarm::Swarm;
 use crate::discovery::{Discovery, Freshness, Provider};
 use crate::edge;
+use crate::handover::Turn;
 use crate::invoke::{CallLimits, Shared};
 use crate::metrics::Metrics;
 use crate::probe::{self, Job, Prober};
@@ -193,14 +195,18 @@ impl Gateway {
             tokio::spawn(certificate.follow());
         }
         let draining = self.pages.draining.clone();
-        let heir = self.doors.heir.clone();
         let (kept, table) = (self.kept.clone(), self.shared.table.clone());
         let predecessor = self.doors.predecessor.take();
         if predecessor.is_some() {
             tracing::info!("taking over from the gateway that runs");
-            // That one can call all functions: it serves alone until we can, too.
-            let ready = self.shared.table.all_ready(config.patience);
-            let _ = tokio::time::timeout(config.patience, ready).await;
+        }
+        let ready = restart::ready(predecessor.as_ref(), &self.shared.table, config.patience);
+        tokio::select! {
+            () = ready => {}
+            name = signals.next() => {
+                tracing::info!("{name}: the gateway before this one goes on");
+                return Ok(());
+            }
         }
         for port in &self.doors.ports {
             tracing::info!("listening on {port}");
@@ -219,27 +225,33 @@ impl Gateway {
         let (orders, ordered) = watch::channel(Order::Serve);
         let manager = Arc::new(self.manager(config, operator));
         let system = self.start_system_server(config, &manager, &aside);
+        let kept_listeners = std::mem::take(&mut self.doors.kept);
         let workers = self.start_workers(config, &manager, &ordered)?;
-        if let Some(predecessor) = predecessor {
-            predecessor.relieve();
-        }
+        let (restart, turn) = restart::start(config, kept_listeners, predecessor)?;
         let mut all_ended = std::pin::pin!(all_ended(workers));
         let limit = config.drain_timeout;
+        let mut lost = None;
         let order = tokio::select! {
             name = signals.next() => {
                 tracing::info!("{name}: finishing running calls, for {limit:?} at most");
-                Order::Stop
+                match &restart {
+                    Some(restart) if restart.end() => Order::HandOver,
+                    _ => Order::Stop,
+                }
             }
-            served = heir.serves(config) => {
-                served?;
-                tracing::info!("a new gateway serves: finishing running calls, for {limit:?} at most");
-                aside.send_replace(Order::HandOver);
+            turn = turn => {
+                match turn {
+                    Turn::Given => tracing::info!("a new gateway serves: finishing running calls, for {limit:?} at most"),
+                    Turn::TakenBack => lost = Some("the gateway before this one waited too long for it, and keeps its port"),
+                }
                 Order::HandOver
             }
             early = &mut all_ended => return early.and(Err("the workers ended on their own".to_owned())),
         };
         draining.store(true, Ordering::Release);
-        heir.gets_nothing();
+        if order == Order::HandOver {
+            aside.send_replace(order);
+        }
         orders.send_replace(order);
         let last = Instant::now() + config.drain_delay + limit + LAST_LOOK;
         let all_ended = async {
@@ -256,7 +268,8 @@ impl Gateway {
             name = signals.next() => Err(format!("{name} again: running calls are cut")),
         };
         kept.save(&table);
-        ended.inspect(|()| tracing::info!("done"))
+        lost.map_or(ended, |why| Err(why.to_owned()))
+            .inspect(|()| tracing::info!("done"))
     }
 
     fn start_discovery(&mut self, config: &Config, provider: impl Provider) {

@@ -1,261 +1,96 @@
-//! The port handed over from a running gateway to the next one, so that a restart refuses and resets no connection.
+//! Hot restart: the listeners of a running gateway handed over to the next one, so that a restart refuses and resets no connection.
 //!
-//! The next gateway connects to a Unix socket of the running one and is sent its listeners, as they are, with whoever waits
-//! in their queues. When it serves, it says so, and the running one drains. Until then nothing has changed for anybody.
+//! The next gateway (the successor, S) connects to a Unix socket of the running one (the predecessor, P) and is sent P's listeners.
+//! Both then hold the same sockets, so no queue is closed and no port is free at any time. P accepts until S has shown, several times
+//! over most of a second, that it serves; then P drains. P decides as long as it lives; when P is gone, S does.
+//!
+//! | state of P | state of S | who accepts | the message that ends it | limit | the other one dies (or is stopped: SIGSTOP) |
+//! |---|---|---|---|---|---|
+//! | idle | asking: connected | P | P: each listener with its kind, then `;` | S waits 6 s ([`ANSWER`]) for each | S: nothing changes. P: S asks again, finds nobody and opens the port itself (stopped: S ends with an error) |
+//! | offered | preparing: has the listeners, not ready | P | S: `a`, "I accept" | P waits 120 s ([`START`]); S waits 60 s ([`MOST_WAIT`]) for its functions | S: P closes and is idle (stopped: after the limit). P: S accepts at once (stopped: as soon as it is ready) |
+//! | checking (4 times in 0.75 s) | taking: accepts | both | P: `y`, "it is yours"; S answers `d`, "I have it", with its own socket in place | P waits 5 s ([`CONFIRM`]) for each `d`; S as long for each `y` | S: P goes on, puts its socket back and is idle. P: S is idle: the port is its own |
+//! | given: drains | idle | S | P closes the connection | none: nobody waits | P: nothing changes. S: the port is closed, as when any gateway crashes |
+//!
+//! - A second successor that comes between *offered* and *given* is sent `b`, "busy", and asks again, for 150 s ([`TURN`]) at most.
+//! - P goes on serving after a failed hand-over and says `n`, "taken back", before it closes: S, if it lives, ends without accepting
+//!   any more. A connection that ends without it means that P is gone, and S goes on alone.
+//! - A P that is stopped and continues later reads what S has said first, and S answers it as long as it runs; an S that has passed
+//!   the port on to a third gateway leaves `x` behind, and such a P drains, too.
+//! - Told to end (TERM), P in *offered* or *checking* drains at once and S goes on alone; S before *idle* drains, and P goes on. Neither
+//!   drops new connections by a filter, as a gateway does that ends alone: the filter sits on the sockets that both hold. S removes any
+//!   filter from the sockets that it takes over.
 
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
-use std::net::TcpListener;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+mod listeners;
+mod offer;
+mod predecessor;
+mod socket;
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use rustix::cmsg_space;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
+pub use self::listeners::Listeners;
+pub use self::offer::{HotRestart, Turn};
+pub use self::predecessor::Predecessor;
 
-/// That was all.
-const END: u8 = b'.';
-/// The next gateway serves.
-const SERVING: u8 = b's';
+/// P: another successor is being served; ask again.
+const BUSY: u8 = b'b';
+/// P: those were all listeners.
+const END: u8 = b';';
+/// S: it accepts.
+const ACCEPTS: u8 = b'a';
+/// P: the port is S's, if S still runs.
+const YOURS: u8 = b'y';
+/// S: it has the port, and its socket is in place.
+const HAS_IT: u8 = b'd';
+/// P: it keeps the port.
+const TAKEN_BACK: u8 = b'n';
+/// S: a third gateway has the port.
+const PASSED_ON: u8 = b'x';
 
-/// How long the running gateway may take to send what it has. It is a local process with nothing to wait for.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long the next gateway may take until it serves.
-const START_PATIENCE: Duration = Duration::from_secs(120);
-/// The pause after a hand-over that came to nothing.
+/// How long P may take to send a listener, and S to take one.
+const ANSWER: Duration = Duration::from_secs(6);
+/// How long S may take from the last listener until it accepts.
+const START: Duration = Duration::from_secs(120);
+/// How long S may wait for its functions: well below [`START`].
+pub const MOST_WAIT: Duration = Duration::from_secs(60);
+/// How long each may take to answer while the port changes hands.
+const CONFIRM: Duration = Duration::from_secs(5);
+/// How often S shows that it still serves, and the pauses between.
+const CHECKS: usize = 4;
+const CHECK_PAUSE: Duration = Duration::from_millis(250);
+/// How long a successor waits for its turn behind another one.
+const TURN: Duration = Duration::from_secs(150);
+/// The pause before a successor asks again.
 const PAUSE: Duration = Duration::from_millis(100);
-/// More would be no gateway's.
-const MOST_LISTENERS: usize = 1024;
 
-/// What a gateway listens on.
-#[derive(Debug, Default)]
-pub struct Listeners {
-    /// For calls: at least one for each worker.
-    pub calls: Vec<TcpListener>,
-    /// For calls by TLS: as many.
-    pub secure: Vec<TcpListener>,
-    /// For operators: one or none.
-    pub system: Vec<TcpListener>,
-    /// For metrics: one or none.
-    pub metrics: Vec<TcpListener>,
+/// The next byte from the other side, if it comes within the limit; what has come already is read even if the limit is over.
+fn next(mut stream: &UnixStream, limit: Duration) -> io::Result<u8> {
+    stream.set_read_timeout(Some(limit))?;
+    let mut byte = [0];
+    stream.read_exact(&mut byte)?;
+    Ok(byte[0])
 }
 
-impl Listeners {
-    /// Each kind, with the byte that says that one of it follows.
-    fn kinds(&self) -> [(u8, &Vec<TcpListener>); 4] {
-        [
-            (b'c', &self.calls),
-            (b't', &self.secure),
-            (b'o', &self.system),
-            (b'm', &self.metrics),
-        ]
-    }
+/// Sends one byte. The other side has read all before it, or is about to: it fits at once, or nobody reads it.
+fn say(mut stream: &UnixStream, byte: u8) -> io::Result<()> {
+    stream.set_write_timeout(Some(PAUSE))?;
+    stream.write_all(&[byte])
+}
 
-    fn kind(&mut self, tag: u8) -> Option<&mut Vec<TcpListener>> {
-        match tag {
-            b'c' => Some(&mut self.calls),
-            b't' => Some(&mut self.secure),
-            b'o' => Some(&mut self.system),
-            b'm' => Some(&mut self.metrics),
-            _ => None,
+/// A sentence for a limit that is over; the kernel says "resource temporarily unavailable".
+fn in_words(error: io::Error, limit: Duration) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("no answer within {limit:?}"),
+        ),
+        io::ErrorKind::UnexpectedEof => {
+            io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection")
         }
+        _ => error,
     }
-
-    /// The same listeners, held once more.
-    ///
-    /// # Errors
-    /// When the process has no descriptor left.
-    pub fn held_again(&self) -> io::Result<Self> {
-        let mut again = Self::default();
-        for (tag, listeners) in self.kinds() {
-            let kind = again.kind(tag).expect("each kind has its byte");
-            for listener in listeners {
-                kind.push(listener.try_clone()?);
-            }
-        }
-        Ok(again)
-    }
-}
-
-/// The gateway that runs, seen by the next one.
-#[derive(Debug)]
-pub struct Predecessor(UnixStream);
-
-impl Predecessor {
-    /// Its listeners; `None` if no gateway runs behind this socket.
-    ///
-    /// # Errors
-    /// When somebody is there and does not hand over.
-    pub fn ask(path: &Path) -> io::Result<Option<(Self, Listeners)>> {
-        let stream = match UnixStream::connect(path) {
-            Ok(stream) => stream,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::NotFound | ErrorKind::ConnectionRefused
-                ) =>
-            {
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
-        };
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let listeners = receive(&stream)?;
-        Ok(Some((Self(stream), listeners)))
-    }
-
-    /// Tells it that we serve, and that it may drain.
-    pub fn relieve(mut self) {
-        if let Err(error) = self.0.write_all(&[SERVING]) {
-            tracing::warn!("the gateway before us could not be told that it may drain: {error}");
-        }
-    }
-}
-
-/// Waits for the next gateway, hands over, and returns when that one serves.
-///
-/// # Errors
-/// When the socket cannot be made.
-pub fn offer(path: &Path) -> io::Result<impl FnOnce(&Mutex<Listeners>) + Send + use<>> {
-    let listener = bind(path)?;
-    Ok(move |listeners: &Mutex<Listeners>| {
-        loop {
-            let served = listener
-                .accept()
-                .and_then(|(stream, _)| hand_over(&stream, listeners));
-            match served {
-                Ok(()) => return,
-                // A next gateway that does not get as far as serving changes nothing.
-                Err(error) => tracing::warn!("a new gateway did not take over: {error}"),
-            }
-            std::thread::sleep(PAUSE);
-        }
-    })
-}
-
-/// A socket for this user alone, in place of the one that is there: never a moment without, never one open to others.
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    let mut ours = path.as_os_str().to_owned();
-    ours.push(format!(".{}", std::process::id()));
-    let listener = UnixListener::bind(&ours)?;
-    std::fs::set_permissions(&ours, std::fs::Permissions::from_mode(0o600))?;
-    std::fs::rename(&ours, path)?;
-    Ok(listener)
-}
-
-fn hand_over(mut stream: &UnixStream, listeners: &Mutex<Listeners>) -> io::Result<()> {
-    stream.set_write_timeout(Some(PATIENCE))?;
-    send_all(
-        stream,
-        &listeners.lock().unwrap_or_else(PoisonError::into_inner),
-    )?;
-    stream.set_read_timeout(Some(START_PATIENCE))?;
-    let mut word = [0];
-    stream.read_exact(&mut word)?;
-    match word {
-        [SERVING] => Ok(()),
-        _ => Err(ErrorKind::InvalidData.into()),
-    }
-}
-
-fn send_all(stream: &UnixStream, listeners: &Listeners) -> io::Result<()> {
-    for (tag, listeners) in listeners.kinds() {
-        for listener in listeners {
-            send(stream, tag, Some(listener))?;
-        }
-    }
-    send(stream, END, None)
-}
-
-fn receive(stream: &UnixStream) -> io::Result<Listeners> {
-    let mut listeners = Listeners::default();
-    for _ in 0..MOST_LISTENERS {
-        match receive_one(stream)? {
-            (END, None) => return Ok(listeners),
-            (tag, Some(listener)) => {
-                // One of a kind that is not known here closes: whoever sent it holds it still.
-                if let Some(kind) = listeners.kind(tag) {
-                    kind.push(listener);
-                }
-            }
-            _ => break,
-        }
-    }
-    Err(ErrorKind::InvalidData.into())
-}
-
-/// Each listener travels with a byte of its own: the kernel joins no two messages that carry descriptors.
-fn send(stream: &UnixStream, tag: u8, listener: Option<&TcpListener>) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = listener.map(AsFd::as_fd);
-    if let Some(descriptor) = &descriptors {
-        control.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(
-            descriptor,
-        )));
-    }
-    sendmsg(
-        stream,
-        &[IoSlice::new(&[tag])],
-        &mut control,
-        SendFlags::NOSIGNAL,
-    )?;
-    Ok(())
-}
-
-fn receive_one(stream: &UnixStream) -> io::Result<(u8, Option<TcpListener>)> {
-    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut tag = [0];
-    let received = recvmsg(
-        stream,
-        &mut [IoSliceMut::new(&mut tag)],
-        &mut control,
-        RecvFlags::CMSG_CLOEXEC,
-    )?;
-    if received.bytes == 0 {
-        return Err(ErrorKind::UnexpectedEof.into());
-    }
-    let descriptor: Option<OwnedFd> = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
-    Ok((tag[0], descriptor.map(TcpListener::from)))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn listeners_arrive_with_whoever_waits_on_them() {
-        let own = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = own.local_addr().unwrap();
-        let waiting = std::net::TcpStream::connect(address).unwrap();
-        let path = std::env::temp_dir().join(format!("skep-handover-{}", std::process::id()));
-        assert!(Predecessor::ask(&path).unwrap().is_none(), "nobody there");
-        let offered = offer(&path).unwrap();
-        let ours = Mutex::new(Listeners {
-            calls: vec![own],
-            ..Listeners::default()
-        });
-        let running = std::thread::spawn(move || offered(&ours));
-        // One that gives up first changes nothing.
-        drop(Predecessor::ask(&path).unwrap());
-        let (predecessor, theirs) = Predecessor::ask(&path).unwrap().unwrap();
-        assert!(!running.is_finished() && theirs.metrics.is_empty());
-        predecessor.relieve();
-        running.join().unwrap();
-        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        std::fs::remove_file(&path).unwrap();
-        let (_, peer) = theirs.calls[0].accept().unwrap();
-        assert_eq!(peer, waiting.local_addr().unwrap());
-    }
-}
+mod tests;

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use self::doors::Acceptor;
-pub use self::doors::{Door, cut_those_who_take_nothing, listen, listen_shared};
+pub use self::doors::{Door, cut_those_who_take_nothing, listen};
 use self::http1::{End, Http1};
 use self::linger::linger;
 use self::opening::Opening;

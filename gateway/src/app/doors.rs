@@ -1,16 +1,19 @@
 //! What the gateway listens on: sockets of its own, or those of the gateway before it; and who gets them next.
 
-use std::future::pending;
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 use crate::api::types::{Port, Serves};
 use crate::config::Config;
-use crate::handover::{self, Listeners, Predecessor};
+use crate::handover::{Listeners, Predecessor};
 use crate::server::{self, Door};
+
+/// How long a gateway that can be restarted waits for a port whose last holder ends, beside the time that the port stays open then.
+const PORT_PATIENCE: Duration = Duration::from_secs(5);
+const PORT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The open ports.
 pub(super) struct Doors {
@@ -22,15 +25,36 @@ pub(super) struct Doors {
     pub(super) ports: Vec<Port>,
     /// The gateway that still serves on them.
     pub(super) predecessor: Option<Predecessor>,
-    pub(super) heir: Heir,
+    /// The same listeners, for the next gateway.
+    pub(super) kept: Listeners,
 }
 
 impl Doors {
     pub(super) fn open(config: &Config, tls: Option<&TlsAcceptor>) -> Result<Self, String> {
-        let (predecessor, theirs) = ask(config)?;
+        let last = Instant::now() + PORT_PATIENCE + config.drain_delay;
+        loop {
+            let (predecessor, theirs) = ask(config)?;
+            let is_alone = predecessor.is_none();
+            match Self::over(config, tls, predecessor, theirs) {
+                // Another gateway may be about to offer its port, or about to close it.
+                Err(_) if is_alone && config.handover.is_some() && Instant::now() < last => {
+                    sleep(PORT_PAUSE);
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    /// The ports of these listeners, and of new ones where there are none.
+    fn over(
+        config: &Config,
+        tls: Option<&TlsAcceptor>,
+        predecessor: Option<Predecessor>,
+        theirs: Listeners,
+    ) -> Result<Self, String> {
         let workers = config.workers;
         let tls_port = config.tls.as_ref().map(|tls| tls.port);
-        let ours = Listeners {
+        let mut ours = Listeners {
             calls: open(config, config.port, "port", theirs.calls, workers)?,
             secure: open(config, tls_port, "tls-port", theirs.secure, workers)?,
             system: open(config, config.system_port, "system-port", theirs.system, 1)?,
@@ -46,6 +70,9 @@ impl Doors {
             Some(_) => ours.held_again().map_err(|error| error.to_string())?,
             None => Listeners::default(),
         };
+        for calls in [&mut ours.calls, &mut ours.secure] {
+            one_for_each(calls, workers).map_err(|error| error.to_string())?;
+        }
         let ports = ports(&ours);
         let plain = ours.calls.into_iter().map(Door::plain);
         let secure = ours.secure.into_iter().map(|listener| Door {
@@ -62,7 +89,7 @@ impl Doors {
             system: ours.system.into_iter().next(),
             metrics: ours.metrics.into_iter().next(),
             predecessor,
-            heir: Heir(Arc::new(Mutex::new(kept))),
+            kept,
         })
     }
 }
@@ -105,13 +132,13 @@ fn ask(config: &Config) -> Result<(Option<Predecessor>, Listeners), String> {
     )
 }
 
-/// The listeners of one port: those that are handed over if they are where we are to listen, and so many at least.
+/// The listeners of one port: those that are handed over if they are where we are to listen, or so many new ones.
 fn open(
     config: &Config,
     port: Option<u16>,
     flag: &str,
     theirs: Vec<TcpListener>,
-    least: usize,
+    count: usize,
 ) -> Result<Vec<TcpListener>, String> {
     let Some(port) = port else {
         return Ok(Vec::new());
@@ -122,14 +149,8 @@ fn open(
     };
     let mut ours = theirs;
     ours.retain(|listener| is_at(listener, config, port));
-    match ours.first() {
-        None => ours = server::listen(bind, port, least).map_err(told)?,
-        Some(first) => {
-            let address = first.local_addr().map_err(told)?;
-            while ours.len() < least {
-                ours.push(server::listen_shared(address).map_err(told)?);
-            }
-        }
+    if ours.is_empty() {
+        ours = server::listen(bind, port, count).map_err(told)?;
     }
     for listener in &ours {
         if let Err(error) = server::cut_those_who_take_nothing(listener, config.write_timeout) {
@@ -145,6 +166,17 @@ fn is_at(listener: &TcpListener, config: &Config, port: u16) -> bool {
         .is_ok_and(|at| at.ip() == config.bind && (port == 0 || at.port() == port))
 }
 
+/// Workers that are more than the listeners share some. A new listener beside those that are handed over would have a queue of its
+/// own, and whoever waits in it would be reset if this gateway did not get as far as serving.
+fn one_for_each(listeners: &mut Vec<TcpListener>, workers: usize) -> std::io::Result<()> {
+    for nth in 0..workers.saturating_sub(listeners.len()) {
+        if let Some(listener) = listeners.get(nth) {
+            listeners.push(listener.try_clone()?);
+        }
+    }
+    Ok(())
+}
+
 /// Every door has a worker and every worker a door of each port: there are at least as many.
 fn deal(doors: impl Iterator<Item = Door>, workers: usize) -> Vec<Vec<Door>> {
     let mut dealt: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
@@ -152,37 +184,4 @@ fn deal(doors: impl Iterator<Item = Door>, workers: usize) -> Vec<Vec<Door>> {
         dealt[nth % workers].push(door);
     }
     dealt
-}
-
-/// The next gateway, if it comes while we run.
-#[derive(Clone)]
-pub(super) struct Heir(Arc<Mutex<Listeners>>);
-
-impl Heir {
-    /// Waits until the next gateway serves on our listeners; for ever if none can come.
-    pub(super) async fn serves(&self, config: &Config) -> Result<(), String> {
-        let Some(path) = &config.handover else {
-            return pending().await;
-        };
-        let offered = handover::offer(path).map_err(|error| {
-            let path = path.display();
-            format!("cannot make the socket {path}: {error}; choose another with --handover")
-        })?;
-        let (tell, served) = oneshot::channel();
-        let listeners = self.0.clone();
-        std::thread::Builder::new()
-            .name("handover".to_owned())
-            .spawn(move || {
-                offered(&listeners);
-                // Nobody listens any more while the gateway ends for another reason.
-                let _ = tell.send(());
-            })
-            .map_err(|error| format!("no thread: {error}"))?;
-        served.await.map_err(|error| error.to_string())
-    }
-
-    /// Nobody gets the listeners: with the last holder they close.
-    pub(super) fn gets_nothing(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Listeners::default();
-    }
 }

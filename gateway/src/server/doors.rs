@@ -23,21 +23,31 @@ const UNSENT: u32 = 128 * 1024;
 /// Opens `count` listeners on one address that share its connections (SO_REUSEPORT). Port 0 takes any free one.
 ///
 /// # Errors
-/// When the address cannot be bound, above all when somebody listens there already.
+/// When the address cannot be bound, above all when another process listens there already.
 pub fn listen(ip: IpAddr, port: u16, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
-    // SO_REUSEPORT would let a second gateway slip in beside a running one and take half of its calls. So the address is
-    // first bound alone: that fails if anybody has it.
-    let alone = std::net::TcpListener::bind(SocketAddr::new(ip, port))?;
-    let address = alone.local_addr()?;
-    drop(alone);
-    (0..count).map(|_| listen_shared(address)).collect()
+    // SO_REUSEPORT would let a second gateway slip in beside a running one and take half of its calls. So the first one listens
+    // without it, which fails if anybody else does, and shares the address only then: of two that begin at once, one fails.
+    let first = Socket::new(
+        Domain::for_address(SocketAddr::new(ip, port)),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    first.set_reuse_address(true)?;
+    first.set_nonblocking(true)?;
+    first.bind(&SocketAddr::new(ip, port).into())?;
+    first.listen(BACKLOG)?;
+    first.set_reuse_port(true)?;
+    let first = std::net::TcpListener::from(first);
+    let address = first.local_addr()?;
+    let more = (1..count).map(|_| listen_shared(address));
+    std::iter::once(Ok(first)).chain(more).collect()
 }
 
 /// One more listener on an address whose listeners are ours.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub fn listen_shared(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn listen_shared(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,

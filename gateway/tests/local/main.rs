@@ -19,6 +19,7 @@ mod early;
 mod failures;
 mod floods;
 mod forwarding;
+mod handover;
 mod hostile;
 mod http2;
 mod https;

@@ -209,6 +209,11 @@ impl Gateway {
         signal(self.pid(), name);
     }
 
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Waits for its end and returns the exit code; `None` if a signal ended it.
     pub fn ended(&mut self) -> Option<i32> {
         let mut code = None;
