@@ -1,6 +1,7 @@
 //! Functions on Docker Swarm: services with tasks on one network, read through the engine's API.
 
 mod amounts;
+mod applied;
 pub mod engine;
 mod failures;
 pub mod hardening;

@@ -1,10 +1,8 @@
 //! Functions made, changed, described and removed through the management API.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use crate::support::within;
+use crate::support::client::get;
 use crate::world::{World, deployment, docker, own_name, try_docker};
 
 #[test]
@@ -47,11 +45,6 @@ fn a_description_says_what_was_deployed_and_nothing_else() {
         &deployment(&name, "skep/catservice", json!({})),
     );
     assert_eq!(bare.status, 202, "{}", bare.text());
-    within(
-        Duration::from_secs(10),
-        "what was dropped is dropped",
-        || world.describe(&name).get("envVars").is_none(),
-    );
     let told = world.describe(&name);
     for dropped in [
         "envProcess",
@@ -220,4 +213,93 @@ fn memory_that_docker_does_not_take_is_raised_and_told_back_as_it_was_written() 
         &name,
     ]);
     assert_eq!(in_force, "6291456 4194304");
+}
+
+#[test]
+fn a_read_after_a_write_shows_it() {
+    let Some(world) = World::new() else { return };
+    let name = world.create("skep/catservice", json!({}));
+    assert_eq!(world.describe(&name)["name"], json!(name));
+    for round in 0..40 {
+        let value = format!("{round}");
+        let fields = json!({ "envVars": { "ROUND": value } });
+        let changed = deployment(&name, "skep/catservice", fields);
+        assert_eq!(world.send("PUT", "/system/functions", &changed).status, 202);
+        assert_eq!(world.describe(&name)["envVars"]["ROUND"], json!(value));
+        let scale = format!("/system/scale-function/{name}");
+        let replicas = json!({ "replicas": round % 2 });
+        assert_eq!(world.send("POST", &scale, &replicas).status, 202);
+        assert_eq!(world.number(&name, "replicas"), round % 2);
+    }
+    let gone = json!({ "functionName": name });
+    assert_eq!(world.send("DELETE", "/system/functions", &gone).status, 202);
+    let path = format!("/system/function/{name}");
+    assert_eq!(get(world.gateway, &path).status, 404);
+}
+
+#[test]
+fn a_deployment_leaves_what_an_operator_has_set_by_hand() {
+    let Some(world) = World::new() else { return };
+    let fields = json!({ "envVars": { "A": "1" }, "labels": { "team": "x" } });
+    let name = world.create("skep/catservice", fields);
+    world.available(&name, 1);
+    docker(&[
+        "service",
+        "update",
+        "--detach",
+        "--no-resolve-image",
+        "--stop-grace-period",
+        "305s",
+        "--update-parallelism",
+        "3",
+        "--update-order",
+        "stop-first",
+        "--update-failure-action",
+        "continue",
+        "--restart-condition",
+        "on-failure",
+        "--limit-memory",
+        "64M",
+        "--label-add",
+        "by-hand=1",
+        "--env-add",
+        "HAND=1",
+        "--constraint-add",
+        "node.role==manager",
+        "--log-driver",
+        "json-file",
+        "--mount-add",
+        "type=tmpfs,destination=/data",
+        &name,
+    ]);
+    let spec = || -> Value {
+        let printed = docker(&["service", "inspect", "--format", "{{json .Spec}}", &name]);
+        serde_json::from_str(&printed).unwrap()
+    };
+    let by_hand = spec();
+    let fields = json!({ "envVars": { "B": "2" } });
+    let changed = deployment(&name, "skep/catservice", fields);
+    let answer = world.send("PUT", "/system/functions", &changed);
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let now = spec();
+    for place in [
+        "/UpdateConfig",
+        "/RollbackConfig",
+        "/EndpointSpec",
+        "/Labels/by-hand",
+        "/TaskTemplate/RestartPolicy",
+        "/TaskTemplate/Resources",
+        "/TaskTemplate/Placement/Constraints",
+        "/TaskTemplate/LogDriver",
+        "/TaskTemplate/ContainerSpec/StopGracePeriod",
+        "/TaskTemplate/ContainerSpec/Mounts",
+        "/TaskTemplate/ContainerSpec/Healthcheck",
+    ] {
+        assert!(by_hand.pointer(place).is_some(), "{place} in {by_hand}");
+        assert_eq!(now.pointer(place), by_hand.pointer(place), "{place}");
+    }
+    let container = &now["TaskTemplate"]["ContainerSpec"];
+    assert_eq!(container["StopGracePeriod"], 305_000_000_000_u64);
+    assert_eq!(container["Env"], json!(["B=2", "HAND=1"]));
+    assert!(now["Labels"]["team"].is_null(), "the gateway had set it");
 }

@@ -1,12 +1,13 @@
 //! A function as wanted → the JSON of a Swarm service. Pure. A service that exists is changed field by field, so that what we do not
-//! know of stays as it is.
+//! know of stays as it is, and so does what an operator has set by hand (`applied.rs`): of that, a change replaces what it names.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::amounts::{Bound, asked_label};
+use super::applied::Applied;
 use super::translate::SECRETS;
 use crate::discovery::operate::{ANNOTATION, Amounts, PIDS, SCALE_MIN, Wanted};
 use crate::duration;
@@ -15,8 +16,6 @@ use crate::function::Resources;
 /// Processes that a function may have at once, unless the label [`PIDS`] says otherwise: far above what calls need, far below what
 /// hurts a machine.
 const MOST_PIDS: i64 = 1024;
-/// The prefix of the labels that Docker itself adds, by which a stack knows its services.
-const DOCKERS: &str = "com.docker.";
 /// How long a task may take to end beyond its longest call.
 const GRACE_MARGIN: Duration = Duration::from_secs(5);
 /// How long a failed task waits before it is started again.
@@ -34,7 +33,6 @@ pub(super) struct Ground<'a> {
 
 /// The service of a new function.
 pub(super) fn create(wanted: &Wanted, ground: &Ground<'_>) -> Value {
-    let pids = label_number(wanted, PIDS).unwrap_or(MOST_PIDS);
     let mut spec = json!({
         "Name": wanted.name.as_str(),
         "TaskTemplate": {
@@ -44,7 +42,6 @@ pub(super) fn create(wanted: &Wanted, ground: &Ground<'_>) -> Value {
                 // No test of its own: the image's, asked often while a task starts.
                 "Healthcheck": { "StartPeriod": nanos(Duration::from_secs(10)), "StartInterval": nanos(Duration::from_millis(250)) },
             },
-            "Resources": { "Limits": { "Pids": pids } },
             "RestartPolicy": { "Condition": "any", "Delay": nanos(RESTART_DELAY) },
             "Networks": [{ "Target": ground.network }],
         },
@@ -52,19 +49,30 @@ pub(super) fn create(wanted: &Wanted, ground: &Ground<'_>) -> Value {
         // Calls go to the tasks' own addresses; a virtual one would only be allocated.
         "EndpointSpec": { "Mode": "dnsrr" },
     });
-    fill(&mut spec, wanted, ground);
+    let mut applied = Applied::before(&spec);
+    set_pids(&mut spec, Some(MOST_PIDS), wanted, &mut applied);
+    fill(&mut spec, wanted, ground, applied);
     spec
 }
 
 /// The service of an existing function, made what is wanted now. Replicas, networks, mounts, health checks and whatever else an
 /// operator has set stay.
 pub(super) fn update(mut spec: Value, wanted: &Wanted, ground: &Ground<'_>) -> Value {
-    fill(&mut spec, wanted, ground);
-    if let Some(pids) = label_number(wanted, PIDS) {
-        spec["TaskTemplate"]["Resources"]["Limits"]["Pids"] = json!(pids);
-    }
+    let mut applied = Applied::before(&spec);
+    let pids = &spec["TaskTemplate"]["Resources"]["Limits"]["Pids"];
+    let default = (applied.is_known() && applied.was_set("pids", pids)).then_some(MOST_PIDS);
+    set_pids(&mut spec, default, wanted, &mut applied);
+    fill(&mut spec, wanted, ground, applied);
     roll(&mut spec);
     spec
+}
+
+fn set_pids(spec: &mut Value, default: Option<i64>, wanted: &Wanted, applied: &mut Applied) {
+    if let Some(pids) = label_number(wanted, PIDS).or(default) {
+        let pids = json!(pids);
+        applied.set("pids", &pids);
+        spec["TaskTemplate"]["Resources"]["Limits"]["Pids"] = pids;
+    }
 }
 
 /// Has all tasks replaced, though nothing else may have changed: the same tag can name another image by now.
@@ -82,37 +90,97 @@ pub(super) fn scale(spec: &mut Value, replicas: u64) -> bool {
     true
 }
 
-fn fill(spec: &mut Value, wanted: &Wanted, ground: &Ground<'_>) {
+fn fill(spec: &mut Value, wanted: &Wanted, ground: &Ground<'_>, mut applied: Applied) {
+    let grace = grace(spec, wanted, ground, &applied);
     let labels = labels(wanted);
-    set_labels(
+    let container_labels = spec["TaskTemplate"]["ContainerSpec"]["Labels"].clone();
+    let service_labels = spec["Labels"].clone();
+    applied.set_labels(
+        "container:",
+        &mut spec["TaskTemplate"]["ContainerSpec"]["Labels"],
+        &service_labels,
+        labels.clone(),
+    );
+    applied.set_labels(
+        "label:",
         &mut spec["Labels"],
-        labels.clone().into_iter().chain(asked(wanted)).collect(),
+        &container_labels,
+        labels.into_iter().chain(asked(wanted)).collect(),
     );
     let task = &mut spec["TaskTemplate"];
-    fill_container(&mut task["ContainerSpec"], wanted, ground, labels);
+    fill_container(&mut task["ContainerSpec"], wanted, ground, &mut applied);
+    if let Some(grace) = grace {
+        applied.set("grace", &grace);
+        task["ContainerSpec"]["StopGracePeriod"] = grace;
+    }
     let resources = &mut task["Resources"];
-    set_amounts(&mut resources["Limits"], Bound::Limits.taken(wanted.limits));
-    set_amounts(
-        &mut resources["Reservations"],
-        Bound::Requests.taken(wanted.requests),
+    for (name, bound, amounts) in [
+        ("Limits", Bound::Limits, wanted.limits),
+        ("Reservations", Bound::Requests, wanted.requests),
+    ] {
+        set_amounts(
+            &mut resources[name],
+            name,
+            bound.taken(amounts),
+            &mut applied,
+        );
+    }
+    let constraints = wanted.spec.constraints.iter().map(|text| json!(text));
+    applied.set_list(
+        "constraint:",
+        &mut task["Placement"]["Constraints"],
+        constraints.collect(),
+        |one| one.as_str().unwrap_or_default().to_owned(),
+        Value::clone,
     );
-    task["Placement"]["Constraints"] = json!(wanted.spec.constraints);
-    spec["UpdateConfig"] = json!({
-        "Parallelism": 1, "Order": "start-first", "FailureAction": "rollback", "Monitor": nanos(Duration::from_secs(5)),
-    });
-    spec["RollbackConfig"] =
-        json!({ "Parallelism": 1, "Order": "start-first", "FailureAction": "pause" });
+    set_default(
+        &mut spec["UpdateConfig"],
+        json!({
+            "Parallelism": 1, "Order": "start-first", "FailureAction": "rollback", "Monitor": nanos(Duration::from_secs(5)),
+        }),
+    );
+    set_default(
+        &mut spec["RollbackConfig"],
+        json!({ "Parallelism": 1, "Order": "start-first", "FailureAction": "pause" }),
+    );
+    applied.write(spec);
+}
+
+/// Sets what no deployment names, where nobody has.
+fn set_default(place: &mut Value, default: Value) {
+    if place.is_null() {
+        *place = default;
+    }
+}
+
+/// How long tasks are given to end, unless an operator has said it.
+fn grace(spec: &Value, wanted: &Wanted, ground: &Ground<'_>, applied: &Applied) -> Option<Value> {
+    let container = &spec["TaskTemplate"]["ContainerSpec"];
+    let there = &container["StopGracePeriod"];
+    let is_ours = if applied.is_known() {
+        applied.was_set("grace", there)
+    } else {
+        // A gateway that did not say what it had set went by the same labels and variables.
+        let variable = container["Env"].as_array().into_iter().flatten();
+        let variable = variable
+            .filter_map(Value::as_str)
+            .find_map(|pair| pair.strip_prefix("exec_timeout="));
+        let before = longest([spec["Labels"]["skep.timeout"].as_str(), variable]);
+        let before = before.unwrap_or(ground.timeout) + GRACE_MARGIN;
+        applied.was_set("grace", there) && *there == json!(nanos(before))
+    };
+    let now = longest_call(wanted, ground.timeout) + GRACE_MARGIN;
+    (there.is_null() || is_ours).then(|| json!(nanos(now)))
 }
 
 fn fill_container(
     container: &mut Value,
     wanted: &Wanted,
     ground: &Ground<'_>,
-    labels: BTreeMap<String, String>,
+    applied: &mut Applied,
 ) {
     let spec = &wanted.spec;
     container["Image"] = json!(spec.image);
-    set_labels(&mut container["Labels"], labels);
     let fprocess = spec
         .env_process
         .as_ref()
@@ -121,25 +189,35 @@ fn fill_container(
         .env_vars
         .iter()
         .map(|(name, value)| format!("{name}={value}"));
-    container["Env"] = fprocess.into_iter().chain(variables).collect();
-    container["ReadOnly"] = json!(spec.read_only);
-    set_tmp(&mut container["Mounts"], spec.read_only);
-    container["StopGracePeriod"] =
-        json!(nanos(longest_call(wanted, ground.timeout) + GRACE_MARGIN));
-    let is_ours = |secret: &Value| {
+    let variables = fprocess.into_iter().chain(variables);
+    applied.set_list(
+        "env:",
+        &mut container["Env"],
+        variables.map(Value::from).collect(),
+        |pair| {
+            let pair = pair.as_str().unwrap_or_default();
+            pair.split_once('=')
+                .map_or(pair, |(name, _)| name)
+                .to_owned()
+        },
+        Value::clone,
+    );
+    set_read_only(container, spec.read_only, applied);
+    let path = |secret: &Value| {
         secret["File"]["Name"]
             .as_str()
-            .is_some_and(|name| name.starts_with(SECRETS))
+            .unwrap_or_default()
+            .to_owned()
     };
-    let others = container["Secrets"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|secret| !is_ours(secret));
-    container["Secrets"] = others
-        .cloned()
-        .chain(ground.secrets.iter().cloned())
-        .collect();
+    let is_ours = |secret: &&Value| path(secret).starts_with(SECRETS);
+    let all = container["Secrets"].as_array().cloned().unwrap_or_default();
+    let (ours, others): (Vec<_>, Vec<_>) = all.iter().partition(is_ours);
+    let mut ours: Value = ours.into_iter().cloned().collect();
+    // Another version of a secret is still the same one.
+    let name = |secret: &Value| json!(path(secret));
+    applied.set_list("secret:", &mut ours, ground.secrets.clone(), path, name);
+    let ours = ours.as_array().into_iter().flatten();
+    container["Secrets"] = others.into_iter().chain(ours).cloned().collect();
 }
 
 /// Everything that the operator may look for on a service or a container (wire contract §5.1).
@@ -171,63 +249,61 @@ fn asked(wanted: &Wanted) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Replaces all labels but Docker's own.
-fn set_labels(labels: &mut Value, wanted: BTreeMap<String, String>) {
-    let dockers = labels
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(name, _)| name.starts_with(DOCKERS));
-    let dockers: Map<String, Value> = dockers
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    let wanted = wanted
-        .into_iter()
-        .map(|(name, value)| (name, Value::from(value)));
-    *labels = Value::Object(wanted.chain(dockers).collect());
-}
-
-fn set_amounts(place: &mut Value, amounts: Amounts) {
+fn set_amounts(place: &mut Value, kind: &str, amounts: Amounts, applied: &mut Applied) {
     for (name, amount) in [
         ("MemoryBytes", amounts.memory),
         ("NanoCPUs", amounts.nano_cpus),
     ] {
+        let key = format!("{kind}:{name}");
         match amount {
-            Some(amount) => place[name] = json!(amount),
-            None => drop(place.as_object_mut().map(|place| place.remove(name))),
+            Some(amount) => {
+                place[name] = json!(amount);
+                applied.set(&key, &place[name]);
+            }
+            None if applied.was_set(&key, &place[name]) => {
+                drop(place.as_object_mut().map(|place| place.remove(name)));
+            }
+            None => {}
         }
     }
 }
 
 /// A root that cannot be written to leaves a function `/tmp`; the watchdog keeps its lock file there.
-fn set_tmp(mounts: &mut Value, read_only: bool) {
-    let ours = json!({ "Type": "tmpfs", "Target": "/tmp" });
-    let has_tmp = |mount: &Value| mount["Target"] == "/tmp";
-    let mut all: Vec<Value> = mounts
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|mount| **mount != ours)
+fn set_read_only(container: &mut Value, read_only: bool, applied: &mut Applied) {
+    let is_kept = container["ReadOnly"] == true && !applied.was_set("read-only", &json!(true));
+    container["ReadOnly"] = json!(read_only || is_kept);
+    let tmp = json!({ "Type": "tmpfs", "Target": "/tmp" });
+    let mounts = container["Mounts"].as_array().into_iter().flatten();
+    let mut mounts: Vec<Value> = mounts
+        .filter(|mount| **mount != tmp || !applied.was_set("tmp", &tmp))
         .cloned()
         .collect();
-    if read_only && !all.iter().any(has_tmp) {
-        all.push(ours);
+    if read_only {
+        applied.set("read-only", &json!(true));
+        if !mounts.iter().any(|mount| mount["Target"] == "/tmp") {
+            applied.set("tmp", &tmp);
+            mounts.push(tmp);
+        }
     }
-    *mounts = Value::Array(all);
+    container["Mounts"] = Value::Array(mounts);
 }
 
 /// How long a call of this function may run: tasks that end must be given as much.
 fn longest_call(wanted: &Wanted, default: Duration) -> Duration {
     let spec = &wanted.spec;
     let named = [
-        spec.labels.get("skep.timeout"),
-        spec.env_vars.get("exec_timeout"),
+        spec.labels.get("skep.timeout").map(String::as_str),
+        spec.env_vars.get("exec_timeout").map(String::as_str),
     ];
+    longest(named).unwrap_or(default)
+}
+
+fn longest(named: [Option<&str>; 2]) -> Option<Duration> {
     let read = named
         .into_iter()
         .flatten()
         .filter_map(|text| duration::parse(text).ok());
-    read.max().filter(|time| !time.is_zero()).unwrap_or(default)
+    read.max().filter(|time| !time.is_zero())
 }
 
 /// Labels that hold numbers were checked when they came.

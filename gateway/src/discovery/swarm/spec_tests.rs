@@ -67,6 +67,19 @@ fn wanted() -> Wanted {
     }
 }
 
+/// The same function, with nothing but an image.
+fn bare() -> Wanted {
+    Wanted {
+        spec: Spec {
+            image: "skep/cat:2".into(),
+            ..Spec::default()
+        },
+        limits: Amounts::default(),
+        requests: Amounts::default(),
+        ..wanted()
+    }
+}
+
 /// A service as the engine has it, with a health check and a mount that only an operator can have set.
 fn recorded() -> Value {
     let services: Value =
@@ -167,6 +180,7 @@ fn an_update_replaces_what_was_wanted_and_keeps_what_others_set() {
     let spec = update(before.clone(), &wanted(), &ground());
     let container = &spec["TaskTemplate"]["ContainerSpec"];
     assert_eq!(container["Env"], json!(["fprocess=cat -n", "A=b=c"]));
+    assert_eq!(spec["UpdateConfig"]["Order"], "start-first");
     assert_eq!(
         container["Healthcheck"],
         json!({ "Test": ["CMD", "x"] }),
@@ -192,10 +206,11 @@ fn an_update_replaces_what_was_wanted_and_keeps_what_others_set() {
         spec["Labels"]["com.docker.stack.namespace"], "rec",
         "the stack still knows its service"
     );
-    assert!(
-        spec["Labels"]["skep.port"].is_null(),
-        "a label that is no longer wanted goes"
+    assert_eq!(
+        spec["Labels"]["skep.port"], "nonsense",
+        "it is the stack file's, as no gateway has set it"
     );
+    assert_eq!(spec["Labels"]["skep.timeout"], "90s");
     assert_eq!(spec["Mode"], before["Mode"], "replicas stay");
     assert_eq!(
         spec["TaskTemplate"]["Networks"],
@@ -210,15 +225,7 @@ fn an_update_replaces_what_was_wanted_and_keeps_what_others_set() {
 #[test]
 fn what_is_no_longer_wanted_goes() {
     let full = create(&wanted(), &ground());
-    let bare = Wanted {
-        spec: Spec {
-            image: "skep/cat:2".into(),
-            ..Spec::default()
-        },
-        limits: Amounts::default(),
-        requests: Amounts::default(),
-        ..wanted()
-    };
+    let bare = bare();
     let nothing = Ground {
         secrets: Vec::new(),
         ..ground()
@@ -263,4 +270,125 @@ fn only_a_replicated_service_is_scaled() {
     assert_eq!(spec["Mode"]["Replicated"]["Replicas"], 0);
     spec["Mode"] = json!({ "Global": {} });
     assert!(!scale(&mut spec, 1));
+}
+
+/// What an operator does by hand to a service that a gateway has made.
+fn changed_by_hand(spec: &mut Value) {
+    spec["UpdateConfig"] =
+        json!({ "Parallelism": 2, "Order": "stop-first", "FailureAction": "pause" });
+    spec["RollbackConfig"]["Parallelism"] = json!(3);
+    spec["Labels"]["by-hand"] = json!("1");
+    spec["Labels"]["team"] = json!("y");
+    spec["EndpointSpec"] = json!({ "Mode": "vip", "Ports": [{ "TargetPort": 8080 }] });
+    let task = &mut spec["TaskTemplate"];
+    task["RestartPolicy"] = json!({ "Condition": "on-failure" });
+    task["LogDriver"] = json!({ "Name": "json-file" });
+    task["Networks"] = json!([{ "Target": "net1" }, { "Target": "more" }]);
+    task["Placement"]["Preferences"] =
+        json!([{ "Spread": { "SpreadDescriptor": "node.labels.az" } }]);
+    task["Placement"]["Constraints"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!("node.labels.ssd==1"));
+    task["Resources"]["Limits"]["Pids"] = json!(77);
+    task["Resources"]["Reservations"]["NanoCPUs"] = json!(1);
+    let container = &mut task["ContainerSpec"];
+    container["StopGracePeriod"] = json!(305_000_000_000_u64);
+    container["Labels"]["by-hand"] = json!("2");
+    container["Configs"] = json!([{ "ConfigID": "c" }]);
+    container["Healthcheck"] = json!({ "Test": ["CMD", "x"] });
+    container["Env"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!("HAND=1"));
+    let mounts = container["Mounts"].as_array_mut().unwrap();
+    mounts.push(json!({ "Type": "volume", "Source": "data", "Target": "/data" }));
+    let secret = json!({ "SecretID": "h", "SecretName": "hand", "File": { "Name": "/var/openfaas/secrets/hand" } });
+    container["Secrets"].as_array_mut().unwrap().push(secret);
+}
+
+#[test]
+fn what_an_operator_has_set_by_hand_stays_whatever_is_deployed() {
+    let made = create(&wanted(), &ground());
+    let mut by_hand = made.clone();
+    changed_by_hand(&mut by_hand);
+    let mut other = wanted();
+    other.spec.labels.remove("team");
+    other.spec.labels.remove("skep.timeout");
+    other.spec.env_vars.clear();
+    other.spec.constraints.clear();
+    other.requests = Amounts::default();
+    other.spec.requests = Resources::default();
+    let spec = update(by_hand.clone(), &other, &ground());
+    for place in [
+        "/UpdateConfig",
+        "/RollbackConfig",
+        "/EndpointSpec",
+        "/Mode",
+        "/Labels/by-hand",
+        "/Labels/team",
+        "/TaskTemplate/RestartPolicy",
+        "/TaskTemplate/LogDriver",
+        "/TaskTemplate/Networks",
+        "/TaskTemplate/Placement/Preferences",
+        "/TaskTemplate/Resources/Limits/Pids",
+        "/TaskTemplate/Resources/Reservations/NanoCPUs",
+        "/TaskTemplate/ContainerSpec/StopGracePeriod",
+        "/TaskTemplate/ContainerSpec/Labels/by-hand",
+        "/TaskTemplate/ContainerSpec/Configs",
+        "/TaskTemplate/ContainerSpec/Healthcheck",
+    ] {
+        let (before, after) = (by_hand.pointer(place), spec.pointer(place));
+        assert!(before.is_some() && before == after, "{place}: {after:?}");
+    }
+    let task = &spec["TaskTemplate"];
+    assert_eq!(
+        task["Placement"]["Constraints"],
+        json!(["node.labels.ssd==1"])
+    );
+    let container = &task["ContainerSpec"];
+    assert_eq!(container["Env"], json!(["fprocess=cat -n", "HAND=1"]));
+    assert!(
+        container["Labels"]["team"].is_null(),
+        "it was the gateway's"
+    );
+    assert!(task["Resources"]["Reservations"]["MemoryBytes"].is_null());
+    assert!(container["Mounts"].to_string().contains("/data"));
+    assert_eq!(container["Secrets"].as_array().unwrap().len(), 2);
+
+    // What is named is set, and what a gateway has set follows what is deployed.
+    let named = update(by_hand, &wanted(), &ground());
+    assert_eq!(named["Labels"]["team"], "x");
+    let grace = |spec: &Value| spec["TaskTemplate"]["ContainerSpec"]["StopGracePeriod"].as_u64();
+    assert_eq!(
+        grace(&update(made, &other, &ground())),
+        Some(65_000_000_000)
+    );
+    let last = update(spec, &bare(), &ground());
+    let container = &last["TaskTemplate"]["ContainerSpec"];
+    assert_eq!(container["Env"], json!(["HAND=1"]));
+    assert_eq!(grace(&last), Some(305_000_000_000));
+    assert_eq!(container["ReadOnly"], false);
+}
+
+#[test]
+fn a_service_of_a_gateway_that_did_not_say_what_it_set_is_changed_as_before() {
+    let mut old = create(&wanted(), &ground());
+    old["Labels"]
+        .as_object_mut()
+        .unwrap()
+        .remove("skep.asked.set");
+    old["Labels"]["by-hand"] = json!("1");
+    let mut with_grace = old.clone();
+    with_grace["TaskTemplate"]["ContainerSpec"]["StopGracePeriod"] = json!(305_000_000_000_u64);
+    let bare = bare();
+    let spec = update(old, &bare, &ground());
+    let container = &spec["TaskTemplate"]["ContainerSpec"];
+    assert_eq!(container["Env"], json!([]));
+    assert!(spec["Labels"]["team"].is_null());
+    assert_eq!(spec["Labels"]["by-hand"], "1");
+    assert_eq!(container["StopGracePeriod"], 65_000_000_000_u64);
+    let spec = update(with_grace, &bare, &ground());
+    let container = &spec["TaskTemplate"]["ContainerSpec"];
+    assert_eq!(container["StopGracePeriod"], 305_000_000_000_u64);
 }
