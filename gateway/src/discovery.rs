@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::metrics::Metrics;
 use crate::probe::Prober;
@@ -42,8 +42,23 @@ pub trait Provider: Send + Sync + 'static {
 pub struct Unlisted(pub String);
 
 /// How fresh the table is.
-#[derive(Clone, Default)]
-pub struct Freshness(Arc<Mutex<Fresh>>);
+#[derive(Clone)]
+pub struct Freshness(Arc<Freshly>);
+
+struct Freshly {
+    fresh: Mutex<Fresh>,
+    /// When the listing that the table shows began: every change that was made before is in it.
+    began: watch::Sender<Option<Instant>>,
+}
+
+impl Default for Freshness {
+    fn default() -> Self {
+        Self(Arc::new(Freshly {
+            fresh: Mutex::default(),
+            began: watch::Sender::new(None),
+        }))
+    }
+}
 
 #[derive(Default)]
 struct Fresh {
@@ -67,6 +82,20 @@ impl Freshness {
             .map(|unlisted| unlisted.0.clone())
     }
 
+    /// Waits until the table shows every change that was made before now, as long as patience lasts.
+    pub async fn shows_all_until_now(&self, patience: Duration) {
+        let now = Instant::now();
+        let mut began = self.0.began.subscribe();
+        let shows = began.wait_for(|began| began.is_some_and(|began| began >= now));
+        // Out of patience: the engine does not answer, or is slow. The change was made in any case.
+        let _ = tokio::time::timeout(patience, shows).await;
+    }
+
+    fn published(&self, began: Instant) {
+        self.record(Ok(()));
+        self.0.began.send_replace(Some(began));
+    }
+
     fn record(&self, result: Result<(), Unlisted>) {
         let mut fresh = self.lock();
         let old = fresh.trouble.take();
@@ -87,7 +116,7 @@ impl Freshness {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Fresh> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,7 +151,7 @@ impl<P: Provider> Discovery<P> {
             let pause = match listed {
                 Ok(listing) => {
                     let settled = listing.settled;
-                    self.publish(listing);
+                    self.publish(listing, began);
                     if let Some(hinted) = hinted.take() {
                         self.metrics.published_after(hinted.elapsed());
                     }
@@ -148,7 +177,7 @@ impl<P: Provider> Discovery<P> {
         }
     }
 
-    fn publish(&mut self, listing: Listing) {
+    fn publish(&mut self, listing: Listing, began: Instant) {
         for endpoint in self.writer.publish(listing) {
             self.prober.watch(endpoint);
         }
@@ -157,7 +186,7 @@ impl<P: Provider> Discovery<P> {
                 endpoint.sweep();
             }
         }
-        self.freshness.record(Ok(()));
+        self.freshness.published(began);
     }
 }
 

@@ -226,19 +226,6 @@ impl Table {
         }
     }
 
-    /// Waits until a snapshot shows what is waited for, as long as patience lasts.
-    pub async fn until(&self, patience: Duration, shows: impl Fn(&Snapshot) -> bool) {
-        let mut changed = self.0.changed.subscribe();
-        let shown = async {
-            while !shows(&self.snapshot()) {
-                // The sender lives as long as this handle.
-                let _ = changed.changed().await;
-            }
-        };
-        // Whoever ran out of patience looks at the table as it is.
-        let _ = tokio::time::timeout(patience, shown).await;
-    }
-
     /// Whether there has been a first snapshot.
     #[must_use]
     pub fn is_published(&self) -> bool {

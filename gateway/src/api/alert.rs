@@ -76,7 +76,9 @@ impl Manager {
             &name,
             self.operator.scale(name.clone(), replicas),
         )
-        .await
+        .await?;
+        self.seen().await;
+        Ok(())
     }
 }
 

@@ -19,7 +19,6 @@ use crate::function::{FunctionName, MAX_REPLICAS};
 use crate::incoming::Incoming;
 use crate::reply::{self, Body};
 use crate::router::Operation;
-use crate::table::Snapshot;
 
 /// This API in OpenAPI's words, as it stands in docs/.
 const OPENAPI: &str = include_str!("../../../docs/openapi.json");
@@ -29,8 +28,8 @@ const MAX_BODY: usize = 1 << 20;
 const MAX_SECRET_BODY: usize = 4 << 20;
 /// How long a request's body may take to come.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a change waits to be seen in the table, so that whoever asks next sees it too.
-const SEEN_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the answer to a change waits until the table shows it, so that a request that follows sees it.
+const SEEN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the management API works with.
 pub struct Manager {
@@ -184,6 +183,7 @@ impl Manager {
         let wanted = self.home().wanted(fields).map_err(invalid)?;
         self.check_route(&wanted)?;
         let name = wanted.name.clone();
+        self.check_name(&name)?;
         let notes = noted(
             caller,
             "create function",
@@ -191,8 +191,23 @@ impl Manager {
             self.operator.create(wanted),
         )
         .await?;
-        self.seen(|now| now.find(name.as_str()).is_some()).await;
+        self.seen().await;
         Ok(accepted(&name, &notes))
+    }
+
+    /// A new function must not take the short name of another one, by which that one is called.
+    fn check_name(&self, name: &FunctionName) -> Result<(), Failed> {
+        let snapshot = self.pages.table.snapshot();
+        let holder = snapshot.find(name.as_str()).map(|one| &one.deployment.name);
+        match holder {
+            Some(holder) if holder != name => Err(Failed::new(
+                Trouble::Conflict,
+                format!(
+                    "service: '{name}' is the short name of '{holder}', and calls go there: choose another name"
+                ),
+            )),
+            _ => Ok(()),
+        }
     }
 
     async fn update(&self, fields: Fields, caller: &Caller) -> Result<Response<Body>, Failed> {
@@ -206,7 +221,7 @@ impl Manager {
             self.operator.update(wanted),
         )
         .await?;
-        self.nudge.notify_one();
+        self.seen().await;
         Ok(accepted(&name, &notes))
     }
 
@@ -225,7 +240,7 @@ impl Manager {
             self.operator.remove(name.clone()),
         )
         .await?;
-        self.seen(|now| now.find(name.as_str()).is_none()).await;
+        self.seen().await;
         Ok(accepted(&name, &[]))
     }
 
@@ -264,18 +279,17 @@ impl Manager {
             self.operator.scale(name.clone(), replicas),
         )
         .await?;
-        let is_scaled = |now: &Snapshot| {
-            now.find(name.as_str())
-                .is_some_and(|one| one.deployment.replicas.desired == replicas)
-        };
-        self.seen(is_scaled).await;
+        self.seen().await;
         Ok(accepted(&name, &[]))
     }
 
-    /// Waits until the table shows a change, but not for long: it was made in any case.
-    async fn seen(&self, shows: impl Fn(&Snapshot) -> bool) {
+    /// Waits until the table shows a change that was just made: until a listing that begins now is published.
+    pub(super) async fn seen(&self) {
         self.nudge.notify_one();
-        self.pages.table.until(SEEN_PATIENCE, shows).await;
+        self.pages
+            .freshness
+            .shows_all_until_now(SEEN_PATIENCE)
+            .await;
     }
 
     pub(super) fn home(&self) -> Home<'_> {

@@ -49,6 +49,7 @@ impl Manager {
             self.operator.end_replicas(name.clone()),
         )
         .await?;
+        self.seen().await;
         Ok(reply::text(StatusCode::ACCEPTED, ""))
     }
 
@@ -67,6 +68,7 @@ impl Manager {
             self.operator.end_replica(name.clone(), id),
         )
         .await?;
+        self.seen().await;
         Ok(reply::text(StatusCode::ACCEPTED, ""))
     }
 

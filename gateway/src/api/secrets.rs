@@ -39,6 +39,10 @@ impl Manager {
             ("update secret", StatusCode::OK, doing)
         };
         noted(caller, what, &name, doing).await?;
+        if !is_new {
+            // The functions that have it were changed.
+            self.seen().await;
+        }
         Ok(reply::text(status, ""))
     }
 
