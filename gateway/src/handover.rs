@@ -54,6 +54,7 @@ const ANSWER: Duration = Duration::from_secs(6);
 const START: Duration = Duration::from_secs(120);
 /// How long S may wait for its functions: well below [`START`].
 pub const MOST_WAIT: Duration = Duration::from_secs(60);
+const _: () = assert!(MOST_WAIT.as_secs() * 2 <= START.as_secs());
 /// How long each may take to answer while the port changes hands.
 const CONFIRM: Duration = Duration::from_secs(5);
 /// How often S shows that it still serves, and the pauses between.

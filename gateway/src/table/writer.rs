@@ -1,6 +1,5 @@
 //! The one writer of the table: a listing becomes a snapshot, in which whatever is known already goes on.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -74,7 +73,7 @@ impl TableWriter {
         let routes = Routes::of(by_name.values());
         routes.tell_what_changed(&old.routes);
         self.metrics.route_clashes(routes.clashes());
-        add_short_names(&mut by_name, short_names);
+        add_short_names(&mut by_name, short_names, &old);
         let elsewhere = listing.elsewhere.into_iter().collect();
         let snapshot = Arc::new(Snapshot {
             by_name,
@@ -158,20 +157,34 @@ fn turnstile(known: Option<&Arc<Function>>, most: usize) -> Arc<Turnstile> {
         .unwrap_or_else(|| Arc::new(Turnstile::new(most)))
 }
 
-/// Gives each short name to the one function that wants it. A full name comes first; a name that two want is nobody's.
+/// Gives each short name to the function that was made first of those that want it, so that a stack that comes later takes none away, nor
+/// a restart of the gateway. A full name comes before every short one: its function has no other.
 fn add_short_names(
     by_name: &mut FnvHashMap<FunctionName, Arc<Function>>,
-    wanted: Vec<(FunctionName, Arc<Function>)>,
+    mut wanted: Vec<(FunctionName, Arc<Function>)>,
+    old: &Snapshot,
 ) {
-    let mut askers: HashMap<FunctionName, usize> = HashMap::new();
-    for (name, _) in &wanted {
-        *askers.entry(name.clone()).or_default() += 1;
-    }
-    for (name, function) in wanted {
-        if askers[&name] == 1
-            && let Entry::Vacant(free) = by_name.entry(name)
-        {
-            free.insert(function);
+    let age = |function: &Function| {
+        let made = function.deployment.spec.created_at.as_deref();
+        let made = made.and_then(|text| humantime::parse_rfc3339(text).ok());
+        (made.is_none(), made, function.deployment.name.clone())
+    };
+    wanted.sort_by_cached_key(|(_, function)| age(function));
+    for (short, function) in wanted {
+        match by_name.entry(short) {
+            Entry::Vacant(free) => drop(free.insert(function)),
+            Entry::Occupied(taken) => {
+                let (short, holder) = (taken.key(), &taken.get().deployment.name);
+                let name = &function.deployment.name;
+                let held = |names: &Snapshot, by: &FunctionName| {
+                    let found = names.find(short.as_str());
+                    found.is_some_and(|found| found.deployment.name == *by)
+                };
+                // Told once: when one of the two is new.
+                if !held(old, holder) || old.find(name.as_str()).is_none() {
+                    tracing::warn!(%name, "the short name '{short}' is held by '{holder}': call this function by its full name");
+                }
+            }
         }
     }
 }
@@ -278,14 +291,25 @@ mod tests {
             "each function is listed once"
         );
 
-        publish(
-            &mut writer,
-            vec![
-                deployment("faas_echo", Some("echo"), &[]),
-                deployment("b_echo", Some("echo"), &[]),
-            ],
+        let made = |name: &str, at: &str| {
+            let mut made = deployment(name, Some("echo"), &[]);
+            made.spec.created_at = Some(at.to_owned());
+            made
+        };
+        let (first, second) = (
+            made("z_echo", "2026-01-01T00:00:00.1Z"),
+            made("b_echo", "2026-01-01T00:00:00.12Z"),
         );
-        assert!(table.find("echo").is_none(), "two want it");
+        let holder = || table.find("echo").unwrap().deployment.name.to_string();
+        for listed in [
+            vec![first.clone(), second.clone()],
+            vec![second.clone(), first],
+        ] {
+            publish(&mut writer, listed);
+            assert_eq!(holder(), "z_echo", "it was made first");
+        }
+        publish(&mut writer, vec![second]);
+        assert_eq!(holder(), "b_echo", "the other one is gone");
         publish(
             &mut writer,
             vec![

@@ -20,6 +20,7 @@ mod input;
 mod journey;
 mod keys;
 mod logs;
+mod names;
 mod outage;
 mod paused;
 mod registry;

@@ -12,10 +12,14 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use self::versions::{NAME, OWNER, Stored, VERSION, Versions, by_name, needed, rolled};
+use self::versions::{
+    NAME, NETWORK, OWNER, Stored, VERSION, Versions, by_name, needed, next_number, rolled,
+};
 
 use super::Swarm;
+use super::TASKS;
 use super::engine::EngineError;
+use super::model::{Service, Task};
 use super::operate::Current;
 use crate::discovery::operate::{Failed, SecretValue, Trouble};
 use crate::function::SecretName;
@@ -27,9 +31,13 @@ const SWEEP_FOR: Duration = Duration::from_secs(300);
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 
 impl Swarm {
-    async fn all_secrets(&self) -> Result<BTreeMap<String, Versions>, Failed> {
+    async fn stored(&self) -> Result<Vec<Stored>, Failed> {
         let stored = self.engine.get("/secrets").await;
-        stored.map(by_name).map_err(|error| self.failed(&error))
+        stored.map_err(|error| self.failed(&error))
+    }
+
+    async fn all_secrets(&self) -> Result<BTreeMap<String, Versions>, Failed> {
+        Ok(by_name(&self.stored().await?, &self.network))
     }
 
     async fn all_services(&self) -> Result<Vec<Value>, Failed> {
@@ -62,15 +70,69 @@ impl Swarm {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let all = self.all_secrets().await?;
-        let reference = |name: &String| match all.get(name).and_then(|versions| versions.last()) {
-            Some(newest) => Ok(newest.reference(name)),
-            None => Err(Failed::new(
-                Trouble::Invalid,
-                format!("secrets: there is no secret '{name}'; make it with POST /system/secrets"),
-            )),
-        };
-        names.iter().map(reference).collect()
+        let stored = self.stored().await?;
+        let all = by_name(&stored, &self.network);
+        let mut references = Vec::new();
+        for name in names {
+            // Docker's own, which an operator has made, counts where a gateway has made none of this name.
+            let dockers = || {
+                stored
+                    .iter()
+                    .find(|one| one.spec.name == *name && !one.is_owned())
+            };
+            let reference = match all.get(name).and_then(|versions| versions.last()) {
+                Some(newest) => newest.reference(name),
+                None => match dockers() {
+                    Some(secret) => {
+                        self.check_free(secret).await?;
+                        secret.reference(name)
+                    }
+                    None => {
+                        return Err(Failed::new(
+                            Trouble::Invalid,
+                            format!(
+                                "secrets: there is no secret '{name}'; make it with POST /system/secrets, or docker secret create"
+                            ),
+                        ));
+                    }
+                },
+            };
+            references.push(reference);
+        }
+        Ok(references)
+    }
+
+    /// A secret of Docker's that something else than functions has, such as this gateway or a database, is not for functions.
+    async fn check_free(&self, secret: &Stored) -> Result<(), Failed> {
+        let (network, own_address) = self.attached().await?;
+        let services = self.all_services().await?;
+        let tasks: Vec<Task> = self
+            .engine
+            .get(TASKS)
+            .await
+            .map_err(|error| self.failed(&error))?;
+        for service in &services {
+            if !needed(service).contains(secret.id.as_str()) {
+                continue;
+            }
+            let read = serde_json::from_value::<Service>(service.clone()).ok();
+            let is_function = read.is_some_and(|read| {
+                let is_own = tasks.iter().any(|task| {
+                    task.service_id == read.id && task.address_on(&network.id) == Some(own_address)
+                });
+                !is_own && read.is_function(self.require_label) && read.is_on(&network)
+            });
+            if !is_function {
+                let (name, user) = (&secret.spec.name, &service["Spec"]["Name"]);
+                return Err(Failed::new(
+                    Trouble::Invalid,
+                    format!(
+                        "secrets: '{name}' belongs to the service {user}, which is no function: make another secret for functions"
+                    ),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Makes a secret.
@@ -85,15 +147,18 @@ impl Swarm {
                 format!("secret '{name}' is there already: change it with PUT"),
             )
         };
-        if self.all_secrets().await?.contains_key(name.as_str()) {
-            return Err(taken());
+        for _ in 0..ATTEMPTS {
+            let stored = self.stored().await?;
+            if by_name(&stored, &self.network).contains_key(name.as_str()) {
+                return Err(taken());
+            }
+            // Of two who make it at once, the engine lets one take the number.
+            let number = next_number(&stored, name.as_str());
+            if self.store(name, number, value).await? {
+                return Ok(());
+            }
         }
-        // Of two who make it at once, the engine lets one take the number.
-        if self.store(name, 1, value).await? {
-            Ok(())
-        } else {
-            Err(taken())
-        }
+        Err(taken())
     }
 
     /// Gives a secret a new value, and every function that has it the new version.
@@ -139,13 +204,10 @@ impl Swarm {
 
     async fn store_next(&self, name: &SecretName, value: &SecretValue) -> Result<(), Failed> {
         for _ in 0..ATTEMPTS {
-            let newest = self
-                .versions(name)
-                .await?
-                .last()
-                .map(Stored::version)
-                .unwrap_or_default();
-            if self.store(name, newest + 1, value).await? {
+            // One that is not there is not made.
+            self.versions(name).await?;
+            let number = next_number(&self.stored().await?, name.as_str());
+            if self.store(name, number, value).await? {
                 return Ok(());
             }
         }
@@ -166,7 +228,7 @@ impl Swarm {
     ) -> Result<bool, Failed> {
         let secret = json!({
             "Name": format!("{name}.{version}"),
-            "Labels": { OWNER.0: OWNER.1, NAME: name.as_str(), VERSION: version.to_string() },
+            "Labels": { OWNER.0: OWNER.1, NAME: name.as_str(), VERSION: version.to_string(), NETWORK: self.network },
             "Data": STANDARD.encode(value.bytes()),
         });
         match self.engine.post("/secrets/create", &secret, None).await {

@@ -12,6 +12,9 @@ pub(super) const OWNER: (&str, &str) = ("com.openfaas.owner", "openfaas");
 /// The name that a version belongs to, and which one it is.
 pub(super) const NAME: &str = "skep.secret";
 pub(super) const VERSION: &str = "skep.secret.version";
+/// The network of the gateway that made it: gateways of other networks neither see nor remove it. Those from before this label belong
+/// to every gateway.
+pub(super) const NETWORK: &str = "skep.secret.network";
 
 /// A secret of Docker's.
 #[derive(Clone, Debug, Deserialize)]
@@ -19,13 +22,13 @@ pub(super) const VERSION: &str = "skep.secret.version";
 pub(super) struct Stored {
     #[serde(rename = "ID")]
     pub(super) id: String,
-    spec: StoredSpec,
+    pub(super) spec: StoredSpec,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct StoredSpec {
-    name: String,
+pub(super) struct StoredSpec {
+    pub(super) name: String,
     #[serde(default)]
     labels: Option<BTreeMap<String, String>>,
 }
@@ -34,19 +37,24 @@ struct StoredSpec {
 pub(super) type Versions = Vec<Stored>;
 
 impl Stored {
-    /// The name that functions know it by, if they may know it at all. One that was made by other means bears its own.
-    fn known_as(&self) -> Option<&str> {
-        let label = |name: &str| self.spec.labels.as_ref()?.get(name).map(String::as_str);
-        (label(OWNER.0) == Some(OWNER.1)).then(|| label(NAME).unwrap_or(&self.spec.name))
+    /// The name that functions of this network know it by, if they may know it at all. One that was made by other means bears its own.
+    fn known_as(&self, network: &str) -> Option<&str> {
+        let is_here = self.label(NETWORK).is_none_or(|made| made == network);
+        (self.is_owned() && is_here).then(|| self.label(NAME).unwrap_or(&self.spec.name))
+    }
+
+    /// Whether a gateway has made it.
+    pub(super) fn is_owned(&self) -> bool {
+        self.label(OWNER.0) == Some(OWNER.1)
+    }
+
+    fn label(&self, name: &str) -> Option<&str> {
+        self.spec.labels.as_ref()?.get(name).map(String::as_str)
     }
 
     pub(super) fn version(&self) -> u64 {
-        let label = self
-            .spec
-            .labels
-            .as_ref()
-            .and_then(|labels| labels.get(VERSION));
-        label.and_then(|text| text.parse().ok()).unwrap_or_default()
+        let number = self.label(VERSION).and_then(|text| text.parse().ok());
+        number.unwrap_or_default()
     }
 
     /// How a service refers to it.
@@ -58,17 +66,26 @@ impl Stored {
     }
 }
 
-/// All secrets that functions may read, by name. Pure.
-pub(super) fn by_name(stored: Vec<Stored>) -> BTreeMap<String, Versions> {
+/// All secrets that functions of this network may read, by name. Pure.
+pub(super) fn by_name(stored: &[Stored], network: &str) -> BTreeMap<String, Versions> {
     let mut all: BTreeMap<String, Versions> = BTreeMap::new();
     for secret in stored {
-        if let Some(name) = secret.known_as() {
-            all.entry(name.to_owned()).or_default().push(secret);
+        if let Some(name) = secret.known_as(network) {
+            all.entry(name.to_owned()).or_default().push(secret.clone());
         }
     }
     all.values_mut()
         .for_each(|versions| versions.sort_by_key(Stored::version));
     all
+}
+
+/// The number of the next version: above those that any gateway has taken, since Docker keeps each name once. Pure.
+pub(super) fn next_number(stored: &[Stored], name: &str) -> u64 {
+    let taken = stored.iter().filter_map(|secret| {
+        let number = secret.spec.name.strip_prefix(name)?.strip_prefix('.')?;
+        number.parse::<u64>().ok()
+    });
+    taken.max().unwrap_or_default() + 1
 }
 
 /// Leads every reference to one of these versions to the newest; `None` if there is nothing to change. Pure.
@@ -139,14 +156,19 @@ mod tests {
 
     #[test]
     fn only_marked_secrets_are_known_and_the_newest_version_counts() {
-        let all = by_name(vec![
+        let stored = [
             version("b", "10"),
             version("a", "9"),
             stored("l", "legacy", &[OWNER]),
             stored("x", "basic-auth-password", &[]),
-        ]);
-        assert_eq!(all.keys().collect::<Vec<_>>(), ["key", "legacy"]);
+            stored("n", "here.1", &[OWNER, (NAME, "here"), (NETWORK, "net")]),
+            stored("m", "key.12", &[OWNER, (NAME, "key"), (NETWORK, "other")]),
+        ];
+        let all = by_name(&stored, "net");
+        assert_eq!(all.keys().collect::<Vec<_>>(), ["here", "key", "legacy"]);
         assert_eq!(all["key"].last().unwrap().id, "b");
+        assert_eq!(next_number(&stored, "key"), 13, "another gateway has 12");
+        assert_eq!(next_number(&stored, "new"), 1);
         assert_eq!(
             all["legacy"][0].reference("legacy")["File"]["Name"],
             "/var/openfaas/secrets/legacy"
