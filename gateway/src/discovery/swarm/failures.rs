@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::model::{Service, Task, TaskVersion};
-use crate::function::ReplicaError;
+use crate::function::{ReplicaError, UpdateStatus};
 
 /// How long the tasks that ended are believed without asking again: listings follow each other closely while something changes.
 const ENDED_LASTS: Duration = Duration::from_millis(250);
@@ -220,6 +220,20 @@ fn counts(service: &Service, version: &TaskVersion, since: Option<SystemTime>) -
     version.force_update == now.force_update
         && image == now.container_spec.as_ref().map(|spec| &spec.image)
         && since >= time(&status.started_at)
+}
+
+impl Service {
+    /// How far its last update has come.
+    pub(super) fn update(&self) -> Option<UpdateStatus> {
+        let status = self.update_status.as_ref()?;
+        let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        Some(UpdateStatus {
+            state: text(&status.state)?,
+            message: status.message.clone(),
+            started_at: text(&status.started_at),
+            completed_at: text(&status.completed_at),
+        })
+    }
 }
 
 impl Task {

@@ -9,7 +9,7 @@ use crate::discovery::operate::{ANNOTATION, ASKED, OWN_LABELS};
 use crate::function::route::OwnRoute;
 use crate::function::{
     Address, DEFAULT_PORT, Deployment, FunctionName, Handling, Limits, ReplicaError, Replicas,
-    Resources, Rollout, Spec, UpdateStatus,
+    Resources, Rollout, Spec,
 };
 use crate::table::Listing;
 
@@ -294,17 +294,6 @@ impl Service {
             addresses,
             unhealthy,
         }
-    }
-
-    fn update(&self) -> Option<UpdateStatus> {
-        let status = self.update_status.as_ref()?;
-        let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
-        Some(UpdateStatus {
-            state: text(&status.state)?,
-            message: status.message.clone(),
-            started_at: text(&status.started_at),
-            completed_at: text(&status.completed_at),
-        })
     }
 
     /// A stack's service without the stack's name in front.
