@@ -110,6 +110,9 @@ fn the_operators_port_has_everything_but_calls() {
 fn a_client_is_told_which_port_is_for_what() {
     let gateway = Gateway::with(CAT, &["--system-port", "0"]);
     let (public, system) = (gateway.address, gateway.port_for(SYSTEM));
+    eventually("the function is ready", || {
+        get(public, "/function/cat").status == 200
+    });
     let found = told(system, &["doctor"], "");
     for port in [
         format!("http://{public} for calls\n"),
