@@ -12,7 +12,7 @@ use tokio_rustls::rustls::crypto::ring::Ticketer;
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
-use self::files::Digests;
+use self::files::{Digests, Loaded};
 pub use self::files::{Files, Mistakes};
 use crate::metrics::Metrics;
 
@@ -88,13 +88,17 @@ impl Certificate {
             last = seen;
             if has_settled && seen != self.tried {
                 self.tried = seen;
-                self.take();
+                let files = self.files.clone();
+                let Ok(loaded) = tokio::task::spawn_blocking(move || files.load()).await else {
+                    return;
+                };
+                self.take(loaded);
             }
         }
     }
 
-    fn take(&self) {
-        match self.files.load() {
+    fn take(&self, loaded: Result<Loaded, Mistakes>) {
+        match loaded {
             Ok(loaded) => {
                 self.shown.0.store(loaded.certified);
                 self.metrics.certificate_taken(loaded.ends);

@@ -1,11 +1,12 @@
 //! What outlives the process: small documents in one folder, each replaced as a whole or not at all.
 //!
 //! Whoever changes a document holds the folder's lock, reads the file, and writes it anew: gateways that share a folder, as two do
-//! while one hands over to the next, lose nothing of each other's. Where nothing can be written all stays in memory.
+//! while one hands over to the next, lose nothing of each other's. Without a folder all stays in memory; with one, a change that
+//! cannot be written is not made, so that nothing that was undone comes back at the next start.
 //! All of it blocks: to be called from where that is no harm.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use crate::regular_file;
 
 /// A longer file is none of ours.
 const MAX_FILE: u64 = 4 << 20;
@@ -40,7 +43,7 @@ impl State {
             }
             Err(error) => {
                 tracing::warn!(
-                    "{} cannot be written to ({error}): API keys and counts of calls are kept in memory only; mount a folder there, or choose one with data_dir",
+                    "{} cannot be written to ({error}): API keys cannot be made or revoked, and counts of calls end with this process; mount a folder there, choose one with data_dir, or say data_dir=off to keep them in memory",
                     folder.display()
                 );
                 false
@@ -103,12 +106,15 @@ fn prepare(folder: &Path) -> io::Result<()> {
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
+    let lock = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(path)
+        .custom_flags(regular_file::NOT_WAITING)
+        .open(path)?;
+    regular_file::check(&lock.metadata()?)?;
+    Ok(lock)
 }
 
 /// One document: a value that outlives the process, as far as it can.
@@ -149,10 +155,16 @@ impl<T> Document<T>
 where
     T: Clone + Default + PartialEq + Serialize + DeserializeOwned,
 {
-    /// Whether changes outlive the process.
+    /// Whether the file could be written when it was opened: what is saved now and then need not be tried if not.
     #[must_use]
     pub fn is_kept(&self) -> bool {
         self.is_kept
+    }
+
+    /// Whether there is a file at all; a change that is made then outlives the process.
+    #[must_use]
+    pub fn has_file(&self) -> bool {
+        self.place.is_some()
     }
 
     /// The value as it was last seen.
@@ -162,14 +174,13 @@ where
         known.value.clone()
     }
 
-    /// Changes the value, beginning with what the file says now. Returns what became of it.
+    /// Changes the value, beginning with what the file says now. Returns what became of it, once that is kept.
     ///
     /// # Errors
-    /// When the file could not be read or written: then nothing has changed.
+    /// When the file could not be read or written: then nothing has changed, in memory neither.
     pub fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> io::Result<(T, R)> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = self.place.as_ref().filter(|_| self.is_kept);
-        let Some(place) = place else {
+        let Some(place) = &self.place else {
             let result = change(&mut known.value);
             return Ok((known.value.clone(), result));
         };
@@ -283,17 +294,14 @@ impl Place {
     }
 
     fn read<T: Default + DeserializeOwned>(&self) -> Result<Known<T>, Unreadable> {
-        let file = match File::open(&self.file) {
-            Ok(file) => file,
+        let (bytes, metadata) = match regular_file::read(&self.file, MAX_FILE) {
+            Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Known::default()),
+            Err(error) if error.kind() == ErrorKind::FileTooLarge => {
+                return Err(Unreadable::Corrupt(error.to_string()));
+            }
             Err(error) => return Err(Unreadable::Io(error)),
         };
-        let metadata = file.metadata().map_err(Unreadable::Io)?;
-        let mut bytes = Vec::new();
-        let read = file.take(MAX_FILE + 1).read_to_end(&mut bytes);
-        if read.map_err(Unreadable::Io)? as u64 > MAX_FILE {
-            return Err(Unreadable::Corrupt(format!("more than {MAX_FILE} bytes")));
-        }
         Ok(Known {
             value: parse(&bytes, self.version)?,
             stamp: Some(Stamp::of(&metadata)),
@@ -324,9 +332,11 @@ impl Place {
         file.write_all(&bytes)?;
         file.sync_all()?;
         let stamp = Stamp::of(&file.metadata()?);
+        // Opened first: what fails must fail before the new file has its name.
+        let folder = File::open(&self.folder)?;
         std::fs::rename(&self.fresh, &self.file)?;
         // The name is durable when the folder is.
-        File::open(&self.folder)?.sync_all()?;
+        folder.sync_all()?;
         Ok(stamp)
     }
 
@@ -345,9 +355,7 @@ impl Place {
                 Err(error) => tracing::error!("{file} could not be set aside: {error}"),
             }
         }
-        tracing::error!(
-            "{file} {unreadable}: it stays as it is, and changes are kept in memory only"
-        );
+        tracing::error!("{file} {unreadable}: it stays as it is, and nothing in it can be changed");
         false
     }
 

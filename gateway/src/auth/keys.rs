@@ -54,7 +54,7 @@ impl Keys {
     /// Whether keys outlive the process.
     #[must_use]
     pub fn are_kept(&self) -> bool {
-        self.document.is_kept()
+        self.document.has_file()
     }
 
     /// The key of this text, which somebody sent.

@@ -1,7 +1,7 @@
 //! The two files of a certificate: read, understood and checked. Every mistake is a sentence that says whose it is.
 
 use std::fmt;
-use std::io::Read;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,6 +14,8 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{Error, InconsistentKeys};
 use x509_cert::certificate::{CertificateInner, Raw};
 use x509_cert::der::Decode;
+
+use crate::regular_file;
 
 /// A file longer than this holds no certificate and no key.
 const MOST: u64 = 1 << 20;
@@ -141,14 +143,11 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     if path.as_os_str().is_empty() {
         return Err("TLS needs this file: write its path".to_owned());
     }
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path)
-        .and_then(|file| file.take(MOST + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("it cannot be read: {error}"))?;
-    if read as u64 > MOST {
-        return Err(format!("it is longer than {MOST} bytes"));
+    match regular_file::read(path, MOST) {
+        Ok((bytes, _)) => Ok(bytes),
+        Err(error) if error.kind() == ErrorKind::FileTooLarge => Err(error.to_string()),
+        Err(error) => Err(format!("it cannot be read: {error}")),
     }
-    Ok(bytes)
 }
 
 /// When a certificate ends. Read leniently: whether it may be used is not decided here.

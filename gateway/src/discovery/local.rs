@@ -146,12 +146,21 @@ impl Local {
         let mut seen = None;
         loop {
             tokio::time::sleep(WATCH_PAUSE).await;
-            let now = stamp(&self.file);
+            // Off this thread: a file system may hang.
+            let file = self.file.clone();
+            let Ok(now) = tokio::task::spawn_blocking(move || stamp(&file)).await else {
+                return;
+            };
             if now == seen {
                 continue;
             }
             seen = now;
-            match Stack::load(&self.file, |name| std::env::var(name).ok()) {
+            let file = self.file.clone();
+            let load = move || Stack::load(&file, |name| std::env::var(name).ok());
+            let Ok(loaded) = tokio::task::spawn_blocking(load).await else {
+                return;
+            };
+            match loaded {
                 Ok(stack) if stack == applied => {}
                 Ok(stack) => {
                     tracing::info!(

@@ -134,29 +134,70 @@ fn a_file_of_a_later_release_stays_as_it_is() {
     mark(&State::open(&folder.0).document("marks", 2), "a");
     let document = folder.marks();
     assert!(!document.is_kept() && document.value() == Marks::default());
-    mark(&document, "b");
-    assert_eq!(document.value().marks["b"], 1, "in memory");
+    let told = document.change(|marks| marks.marks.insert("b".into(), 1));
+    assert!(told.unwrap_err().to_string().contains("later release"));
+    assert_eq!(document.value(), Marks::default(), "not in memory neither");
     let later: Document<Marks> = State::open(&folder.0).document("marks", 2);
     assert_eq!(later.value().marks.len(), 1);
 }
 
 #[test]
-fn where_nothing_can_be_written_all_stays_in_memory() {
+fn a_change_that_cannot_be_kept_is_not_made() {
     let folder = Folder::new();
     mark(&folder.marks(), "a");
-    let read_only = State {
-        folder: Some(folder.0.as_path().into()),
-        is_writable: false,
-    };
-    // Not even root can make a folder here.
-    let nowhere = State::open(Path::new("/proc/skep"));
-    for (state, known) in [(read_only, 1), (nowhere, 0), (State::default(), 0)] {
-        let document: Document<Marks> = state.document("marks", 1);
+    let running = folder.marks();
+    // Not even root can write over this, nor make a folder there.
+    std::fs::create_dir(folder.0.join(".marks.json.new")).unwrap();
+    let began_later = folder.marks();
+    let nowhere = State::open(Path::new("/proc/skep")).document("marks", 1);
+    for (document, known) in [(running, 1), (began_later, 1), (nowhere, 0)] {
         assert_eq!(document.value().marks.len(), known, "what is there is read");
-        mark(&document, "b");
-        assert!(!document.is_kept() && document.value().marks["b"] == 1);
+        assert!(document.change(|marks| marks.marks.clear()).is_err() || known == 0);
+        let told = document.change(|marks| marks.marks.insert("b".into(), 1));
+        assert!(told.is_err());
+        assert_eq!(document.value().marks.len(), known);
+        assert!(!document.value().marks.contains_key("b"));
     }
+    std::fs::remove_dir(folder.0.join(".marks.json.new")).unwrap();
     assert_eq!(folder.marks().value().marks.len(), 1);
+    mark(&folder.marks(), "b");
+    assert_eq!(
+        folder.marks().value().marks.len(),
+        2,
+        "as soon as it can be"
+    );
+}
+
+#[test]
+fn without_a_folder_all_stays_in_memory() {
+    let document: Document<Marks> = State::default().document("marks", 1);
+    mark(&document, "b");
+    assert!(!document.has_file() && document.value().marks["b"] == 1);
+}
+
+#[test]
+fn a_file_that_is_a_fifo_or_a_device_is_not_waited_for() {
+    for make in ["mkfifo", "mknod"] {
+        let folder = Folder::new();
+        mark(&folder.marks(), "a");
+        for name in ["marks.json", "lock"] {
+            let file = folder.0.join(name);
+            std::fs::remove_file(&file).unwrap();
+            let mut command = std::process::Command::new(make);
+            command.arg(&file);
+            if make == "mknod" {
+                // /dev/zero
+                command.args(["c", "1", "5"]);
+            }
+            if !command.status().unwrap().success() {
+                continue;
+            }
+            let document = folder.marks();
+            assert!(document.change(|marks| marks.marks.clear()).is_err() || name == "lock");
+            std::fs::remove_file(&file).unwrap();
+            mark(&folder.marks(), "a");
+        }
+    }
 }
 
 #[test]

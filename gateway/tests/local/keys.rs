@@ -328,25 +328,65 @@ fn while_everybody_is_let_in_nobody_makes_a_key() {
 }
 
 #[test]
-fn where_nothing_can_be_written_one_warning_says_so_and_keys_work_until_the_end() {
+fn where_nothing_can_be_written_one_warning_says_so_and_no_key_is_made() {
     // Not even root can make a folder here.
     let gateway = locked_at(CAT, "/proc/skep");
-    let made = send(
-        &gateway,
-        "POST",
-        "/system/keys",
-        LOGIN,
-        &json!({ "scopes": ["read"] }),
-    );
-    assert_eq!((made.status, &made.json()["kept"]), (201, &false.into()));
-    let key = format!("Bearer {}", made.json()["key"].as_str().unwrap());
-    assert_eq!(status(&gateway, &key), 200);
+    let wish = json!({ "scopes": ["read"] });
+    let refused = send(&gateway, "POST", "/system/keys", LOGIN, &wish);
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.text().contains("nothing was changed"));
+    let keys = send(&gateway, "GET", "/system/keys", LOGIN, &Value::Null);
+    assert_eq!(keys.json(), json!([]));
     let line = gateway.line("/proc/skep");
     assert!(
-        line.contains("WARN") && line.contains("in memory only"),
+        line.contains("WARN") && line.contains("data_dir=off"),
         "{line}"
     );
     assert_eq!(gateway.log().matches("/proc/skep").count(), 1);
+    let in_memory = locked_at(CAT, "off");
+    let made = send(&in_memory, "POST", "/system/keys", LOGIN, &wish);
+    assert_eq!((made.status, &made.json()["kept"]), (201, &false.into()));
+}
+
+#[test]
+fn a_change_of_a_key_that_cannot_be_kept_is_not_made() {
+    let state = Folder::new();
+    let mut gateway = locked(CAT, &state);
+    let (id, key) = make(&gateway, &json!({ "scopes": ["read"] }));
+    let (gone, revoked) = make(&gateway, &json!({ "scopes": ["read"] }));
+    assert_eq!(revoke(&gateway, &gone), 200);
+    // Not even root can write over a folder.
+    let fresh = state.0.join(".keys.json.new");
+    std::fs::create_dir(&fresh).unwrap();
+    let refused = send(
+        &gateway,
+        "DELETE",
+        &format!("/system/keys/{id}"),
+        LOGIN,
+        &Value::Null,
+    );
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.text().contains("nothing was changed"));
+    let wish = json!({ "scopes": ["admin"] });
+    let made = send(&gateway, "POST", "/system/keys", LOGIN, &wish);
+    assert_eq!(made.status, 503, "{}", made.text());
+    assert_eq!(
+        (status(&gateway, &key), status(&gateway, &revoked)),
+        (200, 401)
+    );
+    gateway.signal("TERM");
+    gateway.ended();
+    let gateway = locked(CAT, &state);
+    assert_eq!(
+        (status(&gateway, &key), status(&gateway, &revoked)),
+        (200, 401)
+    );
+    assert_eq!(revoke(&gateway, &id), 503);
+    std::fs::remove_dir(&fresh).unwrap();
+    assert_eq!(revoke(&gateway, &id), 200, "as soon as it can be kept");
+    assert_eq!(status(&gateway, &key), 401);
+    let keys = send(&gateway, "GET", "/system/keys", LOGIN, &Value::Null);
+    assert_eq!(keys.json(), json!([]));
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub use self::run::Run;
 use self::run::{command, find_program, upstream};
 use crate::function::route::{NotARoute, OwnRoute};
 use crate::function::{FunctionName, Handling, Limits, Resources, Spec};
+use crate::regular_file;
 
 /// Names a server that already runs, instead of a command.
 const UPSTREAM: &str = "skep.upstream";
@@ -134,13 +135,13 @@ fn in_file(file: &Path, mistakes: &[String]) -> Vec<String> {
 
 fn read_bounded(file: &Path) -> Result<String, String> {
     let wrong = |error: std::io::Error| format!("cannot read {}: {error}", file.display());
-    if std::fs::metadata(file).map_err(wrong)?.len() > MAX_BYTES {
-        return Err(format!(
+    regular_file::read_text(file, MAX_BYTES).map_err(|error| match error.kind() {
+        std::io::ErrorKind::FileTooLarge => format!(
             "{} is larger than {MAX_BYTES} bytes: that is no stack file",
             file.display()
-        ));
-    }
-    std::fs::read_to_string(file).map_err(wrong)
+        ),
+        _ => wrong(error),
+    })
 }
 
 /// A function, or the reason why it is skipped on this machine.
