@@ -23,6 +23,7 @@ use serde_json::json;
 
 pub use self::manager::Manager;
 use self::types::{Port, Serves};
+use crate::auth::HostNames;
 use crate::discovery::Freshness;
 use crate::life::State;
 use crate::metrics::{self, Metrics, Observed};
@@ -55,6 +56,19 @@ pub enum Orchestration {
     Local,
 }
 
+/// Who may ask for what is the operators', besides having a login.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// Whether the management API asks for a login.
+    pub has_login: bool,
+    /// The names of this gateway, beside addresses and names without a dot.
+    pub hosts: HostNames,
+    /// Whether functions share a network with this gateway.
+    pub has_network: bool,
+    /// Whether they may ask as well.
+    pub admits_functions: bool,
+}
+
 /// What the pages are made from.
 pub struct Pages {
     /// The functions.
@@ -69,6 +83,8 @@ pub struct Pages {
     pub namespace: Arc<str>,
     /// Where this gateway listens.
     pub ports: Vec<Port>,
+    /// Who may ask for what is the operators'.
+    pub access: Access,
     /// Whether the gateway is finishing: no new call should come.
     pub draining: Arc<AtomicBool>,
 }
@@ -161,7 +177,7 @@ impl Pages {
     }
 
     /// Why no listing has come yet.
-    fn why_nothing_is_known(&self) -> String {
+    pub(crate) fn why_nothing_is_known(&self) -> String {
         let trouble = self.freshness.trouble();
         trouble.unwrap_or_else(|| FIRST_LISTING.to_owned())
     }

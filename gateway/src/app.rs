@@ -3,6 +3,7 @@
 mod aside;
 mod doors;
 mod kept;
+mod log;
 mod restart;
 mod signals;
 mod told;
@@ -20,12 +21,12 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use self::doors::Doors;
-use self::kept::Kept;
+use self::kept::{Kept, Unkept};
 use self::signals::Signals;
-pub use self::told::show;
-use self::told::{greeting, start_log, tell};
+use self::told::{greeting, tell};
+pub use self::told::{show, show_password};
 use self::workers::all_ended;
-use crate::api::{Manager, Orchestration, Pages};
+use crate::api::{Access, Manager, Orchestration, Pages};
 use crate::certificate::Certificate;
 use crate::config::Config;
 use crate::descriptors;
@@ -51,8 +52,14 @@ const LAST_LOOK: Duration = Duration::from_secs(2);
 /// # Errors
 /// One sentence: why the gateway could not start.
 pub fn swarm(config: &Config) -> Result<(), String> {
-    start_log(config);
-    let kept = Kept::open(config)?;
+    log::start(config);
+    let (kept, unkept) = Kept::open(config)?;
+    if let Some(Unkept { why, .. }) = unkept {
+        // It is not written here: logs go to many places.
+        tracing::warn!(
+            "the management API lets in holders of API keys alone: no password is given, and one that is made cannot be kept ({why}); give one with basic_auth_password or as the secret basic-auth-password, mount a folder for data_dir, or say basic_auth=false"
+        );
+    }
     let gateway = Gateway::bind(config, Orchestration::Swarm, kept)?;
     let runtime = control_runtime()?;
     runtime.block_on(async {
@@ -78,11 +85,12 @@ pub fn swarm(config: &Config) -> Result<(), String> {
 /// # Errors
 /// One sentence, or a line for each mistake of the stack file.
 pub fn local(config: &Config, file: &Path) -> Result<(), String> {
-    start_log(config);
+    log::start(config);
     let stack = Stack::load(file, |name| std::env::var(name).ok())
         .map_err(|mistakes| mistakes.join("\nskep: "))?;
-    let gateway = Gateway::bind(config, Orchestration::Local, Kept::open(config)?)?;
-    let greeting = greeting(&stack, &gateway.doors.ports);
+    let (kept, unkept) = Kept::open(config)?;
+    let gateway = Gateway::bind(config, Orchestration::Local, kept)?;
+    let greeting = greeting(&stack, &gateway.doors.ports, unkept.as_ref());
     let runtime = control_runtime()?;
     runtime.block_on(async {
         let provider = Local::start(file, stack)
@@ -167,6 +175,12 @@ impl Gateway {
             orchestration,
             namespace: config.namespace.as_str().into(),
             ports: doors.ports.clone(),
+            access: Access {
+                has_login: !kept.gate.is_open(),
+                hosts: config.hosts.clone(),
+                has_network: orchestration == Orchestration::Swarm,
+                admits_functions: config.allow_system_from_functions,
+            },
             draining: Arc::new(AtomicBool::new(false)),
         });
         Ok(Self {
@@ -301,7 +315,10 @@ impl Gateway {
     fn start_metrics_server(&mut self, config: &Config, orders: &watch::Sender<Order>) {
         if let Some(listener) = self.doors.metrics.take() {
             let (pages, metrics) = (self.pages.clone(), self.shared.metrics.clone());
-            let make = move |_caller| edge::metrics_service(pages.clone(), metrics.clone());
+            let proxies = config.trusted_proxies.clone();
+            let make = move |caller| {
+                edge::metrics_service(pages.clone(), metrics.clone(), &proxies, caller)
+            };
             aside::serve(listener, make, config, orders);
         }
     }

@@ -4,15 +4,17 @@
 //! open to everybody. A function asks for a key if its label says so, and for nothing else.
 
 mod failures;
+mod host_names;
 pub mod key;
 pub mod keys;
 mod login;
+pub mod password;
 mod scope;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,9 +22,10 @@ use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 
 use self::failures::Failures;
+pub use self::host_names::HostNames;
 use self::key::{Key, KeyId};
 use self::keys::Keys;
-pub use self::login::Login;
+pub use self::login::{Given as GivenLogin, Login};
 pub use self::scope::Scope;
 
 /// What `WWW-Authenticate` says to those who are not let in: the word that clients know (wire contract §3.2).
@@ -111,29 +114,34 @@ impl Gate {
                 key => Err(Denied::Lacks(key.record().id, needed)),
             };
         }
-        let now = Instant::now();
-        if let Some(wait) = self.wrong_logins.wait(peer, now) {
-            return Err(Denied::TooMany(wait));
-        }
         if matches!(&given, Given::Basic(given) if login.is(given)) {
             return Ok(Identity::Login(login.user.clone()));
         }
-        self.wrong_logins.failed(peer, now);
-        Err(Denied::Unknown)
+        let failed = self.wrong_logins.failed(peer, Instant::now(), "logins");
+        Err(failed.map_or(Denied::Unknown, Denied::TooMany))
+    }
+
+    /// How long to wait before [`admit`](Self::admit): nothing, unless too many wrong logins came from this address.
+    ///
+    /// # Errors
+    /// [`Denied::TooMany`], when too many wait already.
+    pub fn turn(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<Duration, Denied> {
+        let is_login = || Given::of(headers).is_some_and(|given| given.key().is_none());
+        if self.login.is_none() || !is_login() {
+            return Ok(Duration::ZERO);
+        }
+        let turn = self.wrong_logins.turn(peer, Instant::now());
+        turn.map_err(Denied::TooMany)
     }
 
     /// The key of this text. A good one is heard however many wrong ones came from the same address: nobody guesses one.
     fn holder(&self, text: &str, peer: Option<IpAddr>) -> Result<Arc<Key>, Denied> {
         self.keys.check(text).map_err(|denied| {
-            let now = Instant::now();
             if denied != Denied::Unknown {
                 return denied;
             }
-            if let Some(wait) = self.wrong_keys.wait(peer, now) {
-                return Denied::TooMany(wait);
-            }
-            self.wrong_keys.failed(peer, now);
-            denied
+            let failed = self.wrong_keys.failed(peer, Instant::now(), "keys");
+            failed.map_or(denied, Denied::TooMany)
         })
     }
 

@@ -41,6 +41,8 @@ pub enum Asked {
     Local(PathBuf),
     /// Show the effective settings.
     Config,
+    /// Show the password that the gateway has made.
+    Password,
     /// Be a watchdog, with these arguments.
     Watchdog(Vec<OsString>),
     /// Ask a running gateway for something.
@@ -72,6 +74,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<CommandLine, cl
                 .unwrap_or_else(|| DEFAULT_STACK.into()),
         ),
         Some(("config", _)) => Asked::Config,
+        Some(("password", _)) => Asked::Password,
         Some(("watchdog", watchdog)) => Asked::Watchdog(
             watchdog
                 .get_many("args")
@@ -115,6 +118,11 @@ fn command() -> Command {
                 .args(settings()),
         )
         .subcommand(Command::new("config").about("Show every setting, its value and where that came from; secrets masked").args(settings()))
+        .subcommand(
+            Command::new("password")
+                .about("Show the password that the gateway on this machine, or in this container, has made and kept")
+                .args(settings()),
+        )
         .subcommand(
             Command::new("watchdog").about("Be the watchdog of one function: what `skep local` starts for each replica").disable_help_flag(true).arg(
                 Arg::new("args").action(ArgAction::Append).num_args(0..).trailing_var_arg(true).allow_hyphen_values(true).value_parser(clap::value_parser!(OsString)),

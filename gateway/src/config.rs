@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::settings::{Mode, SETTINGS, Setting};
+use crate::auth::HostNames;
 use crate::certificate::{Files, Mistakes};
 use crate::discovery::swarm::engine::DockerHost;
 use crate::function::is_name;
@@ -32,6 +33,8 @@ pub enum LogFormat {
 pub struct LoginFrom {
     /// The folder.
     pub folder: PathBuf,
+    /// Whether the operator names the folder: then both files must be there.
+    pub is_named: bool,
     /// The user, if given.
     pub user: Option<String>,
     /// The password, if given.
@@ -76,6 +79,10 @@ pub struct Config {
     pub require_label: bool,
     /// The login of the management API, if it asks for one.
     pub login: Option<LoginFrom>,
+    /// The names under which it is reached.
+    pub hosts: HostNames,
+    /// Whether functions may use the management API and see metrics.
+    pub allow_system_from_functions: bool,
     /// The folder for what outlives the gateway, if anything shall.
     pub data_dir: Option<PathBuf>,
     /// To the response head.
@@ -211,11 +218,12 @@ struct Reader<'a, E> {
 impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
     fn config(&mut self) -> Config {
         let (port, tls) = self.doors();
+        let bind = self.get("bind", |text| {
+            text.parse()
+                .map_err(|_| "write an IP address such as 0.0.0.0 or ::")
+        });
         Config {
-            bind: self.get("bind", |text| {
-                text.parse()
-                    .map_err(|_| "write an IP address such as 0.0.0.0 or ::")
-            }),
+            bind,
             port,
             tls,
             system_port: self.get("system-port", port_or_off),
@@ -234,7 +242,11 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
             require_label: self.get("require-label", |text| {
                 text.parse().map_err(|_| "write true or false")
             }),
-            login: self.login(),
+            login: self.login(bind),
+            hosts: self.get("hosts", HostNames::parse),
+            allow_system_from_functions: self.get("allow-system-from-functions", |text| {
+                text.parse().map_err(|_| "write true or false")
+            }),
             data_dir: self.get("data-dir", |text| {
                 Ok::<_, &str>((text != "off").then(|| text.into()))
             }),
@@ -318,10 +330,14 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
         }
     }
 
-    fn login(&mut self) -> Option<LoginFrom> {
+    fn login(&mut self, bind: IpAddr) -> Option<LoginFrom> {
         let is_asked = self.get("basic-auth", |text| {
             text.parse::<bool>().map_err(|_| "write true or false")
         });
+        // On a laptop the others of its network are kept out by the loopback address, or by a login.
+        let is_exposed = self.is_default("basic-auth") && !bind.to_canonical().is_loopback();
+        let is_asked = is_asked || is_exposed;
+        let is_named = !self.is_default("secret-mount-path");
         let mut given = |flag| {
             let text = self.get(flag, |text| Ok::<_, &str>(text.to_owned()));
             Some(text).filter(|text| !text.is_empty())
@@ -333,9 +349,14 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
         );
         is_asked.then_some(LoginFrom {
             folder,
+            is_named,
             user,
             password,
         })
+    }
+
+    fn is_default(&self, flag: &str) -> bool {
+        lookup(self.mode, self.flags, &self.env, row(flag)).1 == "default"
     }
 
     /// The value of a setting. A mistake is noted, and the default stands in until all mistakes are reported.

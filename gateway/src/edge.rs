@@ -1,6 +1,7 @@
 //! The edge: what every request goes through, ids first, and the dispatch of routes.
 
 mod framing;
+mod guard;
 mod operators;
 
 use std::future::Future;
@@ -14,6 +15,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::runtime::Handle;
 
 use self::framing::framing;
+use self::guard::{Asks, guard};
 pub use self::operators::{metrics_service, system_service};
 use crate::api::{Manager, Pages};
 use crate::incoming::{Asked, Incoming, Upgrade};
@@ -92,7 +94,13 @@ impl Edge {
             None => match self.route(&request) {
                 Route::Function { name, rest } => Callee::of(name, rest, &request),
                 Route::Page(Page::Help) if self.calls_only => Err(Refusal::NoSuchPage),
-                Route::Page(page) => return Box::pin(self.page(page)).await,
+                Route::Page(page) => {
+                    let refused = guard(&self.pages, Asks::page(&page), &request, origin, ids);
+                    return match refused {
+                        Some(refused) => refused,
+                        None => Box::pin(self.page(page)).await,
+                    };
+                }
                 Route::Manage(operation) => {
                     let answer = manage(
                         &self.manager,
@@ -163,7 +171,7 @@ impl Edge {
 fn origin(caller: Caller, proxies: &Proxies) -> Origin {
     let peer = caller.peer.ip();
     let is_proxy = caller.is_known && proxies.trust(peer);
-    Origin::of(peer, caller.secure, is_proxy)
+    Origin::of(peer, caller.secure, is_proxy).through(caller.socket.ip())
 }
 
 /// The manager's answer to whoever asks. Boxed, because calls have no room for it.
@@ -175,6 +183,10 @@ fn manage(
     proxies: &Proxies,
     ids: &Ids,
 ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> {
+    let asks = Asks::operation(request.method());
+    if let Some(refused) = guard(&manager.pages, asks, &request, origin, ids) {
+        return Box::pin(std::future::ready(refused));
+    }
     let manager = manager.clone();
     ids.put_on(request.headers_mut());
     let caller = origin.caller(request.headers(), proxies);
@@ -248,6 +260,11 @@ fn refuse(metrics: &Metrics, ids: &Ids, refusal: Refusal) -> Response<Body> {
             Refused::NotFound,
             StatusCode::NOT_FOUND,
             "functions are not called on this port".to_owned(),
+        ),
+        Refusal::NoAsynchronousCalls => (
+            Refused::NotFound,
+            StatusCode::NOT_IMPLEMENTED,
+            "asynchronous calls are not there yet: call it at /function/<name>, which answers when the function has".to_owned(),
         ),
         Refusal::NotOwned => (
             Refused::NotFound,

@@ -32,6 +32,8 @@ pub enum Refused {
     Connections,
     /// No login or key, or not a good one.
     Unauthorized,
+    /// Something of the operators', asked for by another site's page, by a function, or for a host that is not ours.
+    Forbidden,
 }
 
 /// All metrics of one gateway.
@@ -40,7 +42,7 @@ pub struct Metrics {
     per_function: Arc<PerFunction>,
     /// Every function that anybody holds the handles of, and at times some that nobody does any longer.
     functions: Mutex<HashMap<String, Arc<FunctionMetrics>>>,
-    refused: [IntCounter; 5],
+    refused: [IntCounter; 6],
     connections: Gauge,
     proxy_protocol: IntCounterVec,
     service_count: GaugeVec,
@@ -126,6 +128,7 @@ impl Metrics {
                 "method",
                 "connections",
                 "unauthorized",
+                "forbidden",
             ]
             .map(|reason| refused.with_label_values(&[reason])),
             service_count: make.gauge_vec("gateway_service_count"),

@@ -41,6 +41,19 @@ impl Proxies {
         }
     }
 
+    /// The networks that are written like this, as Docker writes subnets: an address inside stands for its network, and what is
+    /// none is left out.
+    pub fn of_subnets<'a>(subnets: impl Iterator<Item = &'a str>) -> Self {
+        let read = |text: &str| {
+            let (address, prefix) = text.split_once('/')?;
+            let (address, prefix) = (address.parse::<IpAddr>().ok()?, prefix.parse().ok()?);
+            let bits = if address.is_ipv4() { 32 } else { 128 };
+            let network = Network { address, prefix };
+            (prefix <= bits).then_some(network)
+        };
+        Self(subnets.filter_map(read).collect())
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -219,6 +232,30 @@ mod tests {
             for part in expected {
                 assert!(mistakes.contains(part), "{text}: {mistakes}");
             }
+        }
+    }
+
+    #[test]
+    fn subnets_are_read_as_docker_writes_them() {
+        let subnets = [
+            "10.0.7.0/24",
+            "10.1.2.3/16",
+            "fd00:7::/64",
+            "",
+            "x/8",
+            "1.2.3.4/40",
+        ];
+        let networks = Proxies::of_subnets(subnets.into_iter());
+        for (address, is_inside) in [
+            ("10.0.7.9", true),
+            ("::ffff:10.0.7.9", true),
+            ("10.0.8.1", false),
+            ("10.1.255.1", true),
+            ("fd00:7::1", true),
+            ("fd00:8::1", false),
+            ("1.2.3.4", false),
+        ] {
+            assert_eq!(networks.trust(ip(address)), is_inside, "{address}");
         }
     }
 

@@ -6,6 +6,7 @@
 //! | `/` with `X-Function` | that function, called at `/` |
 //! | GET `/` | a help page |
 //! | GET `/healthz` `/readyz` `/metrics` `/metrics/` | about the gateway |
+//! | `/async-function/...` | 501: asynchronous calls are not there yet |
 //! | `/system/...` | management: see [`Operation`] |
 //!
 //! With a port of their own for operators, what is theirs ([`is_for_operators`]) is not looked for here on a port for calls.
@@ -19,6 +20,7 @@ pub use self::system::Operation;
 use crate::function::is_name;
 
 const FUNCTION_PREFIX: &str = "/function/";
+const ASYNC_PREFIX: &str = "/async-function/";
 const SYSTEM_PREFIX: &str = "/system/";
 
 /// Where a request goes.
@@ -71,6 +73,8 @@ pub enum Refusal {
     NoCallsHere,
     /// A function has this host for itself, and not this path.
     NotOwned,
+    /// An asynchronous call.
+    NoAsynchronousCalls,
     /// Something is here, for other verbs.
     Method {
         /// The verbs it has, for the `Allow` header.
@@ -96,6 +100,9 @@ pub fn route<'a>(
         // A name in the path wins over one in the header.
         let (name, rest) = after.split_at(after.find('/').unwrap_or(after.len()));
         return function(name, rest, namespace);
+    }
+    if path.starts_with(ASYNC_PREFIX) {
+        return Route::Refused(Refusal::NoAsynchronousCalls);
     }
     if path == "/" {
         return match x_function.map(std::str::from_utf8) {
@@ -259,13 +266,14 @@ mod tests {
         for path in [
             "/",
             "/function/cat",
+            "/async-function/cat",
             "/system/info",
             "/healthz",
             "/readyz",
             "/metrics",
             "/metrics/",
         ] {
-            let is_ours = !matches!(get(path), Route::Refused(_));
+            let is_ours = get(path) != Route::Refused(Refusal::NoSuchPage);
             let wanted = OwnRoute::read(|label| (label == PATH).then_some(path));
             assert!(is_ours && wanted.is_err(), "{path}");
         }

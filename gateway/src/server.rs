@@ -47,6 +47,8 @@ const FAREWELL: Duration = Duration::from_millis(1500);
 pub struct Caller {
     /// The address that it comes from.
     pub peer: SocketAddr,
+    /// The other end of the connection itself, whatever a PROXY header says of who is behind it.
+    pub socket: SocketAddr,
     /// Whether that is its own, and not a balancer's that does not know its caller's.
     pub is_known: bool,
     /// Whether it came by TLS.
@@ -184,6 +186,7 @@ where
         let guest = drain.guest();
         let shown = Caller {
             peer,
+            socket: peer,
             is_known: true,
             secure: tls.is_some(),
         };

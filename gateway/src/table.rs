@@ -4,6 +4,7 @@ mod routes;
 mod writer;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::endpoint::Endpoint;
 use crate::function::{Deployment, FunctionName};
 use crate::life::State;
 use crate::metrics::FunctionMetrics;
+use crate::proxies::Proxies as Networks;
 use crate::tally::Tally;
 use crate::turnstile::Turnstile;
 
@@ -31,6 +33,8 @@ pub struct Listing {
     pub elsewhere: Vec<(FunctionName, String)>,
     /// Whether all is as it should be; if not, the next listing should come soon.
     pub settled: bool,
+    /// The addresses of the network that functions share with the gateway, if they share one.
+    pub subnets: Networks,
 }
 
 /// A function as calls see it.
@@ -115,6 +119,7 @@ pub struct Snapshot {
     by_name: FnvHashMap<FunctionName, Arc<Function>>,
     elsewhere: HashMap<FunctionName, String>,
     routes: Routes,
+    subnets: Networks,
 }
 
 impl Snapshot {
@@ -128,6 +133,12 @@ impl Snapshot {
     #[must_use]
     pub fn elsewhere(&self, name: &str) -> Option<&str> {
         self.elsewhere.get(name).map(String::as_str)
+    }
+
+    /// Whether this is an address of the network that functions share with the gateway.
+    #[must_use]
+    pub fn is_of_functions(&self, address: IpAddr) -> bool {
+        self.subnets.trust(address)
     }
 
     /// Which hosts and paths are functions' own.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 use crate::auth::keys::Keys;
-use crate::auth::{Gate, Login};
+use crate::auth::password::{self, Made};
+use crate::auth::{Gate, GivenLogin, Login};
 use crate::config::Config;
 use crate::counts::Counts;
 use crate::state::State;
@@ -19,6 +20,45 @@ const COUNTS: u64 = 5;
 /// When a key was last used is kept every so many looks: it is known to the minute only.
 const USES: u64 = 60;
 
+/// A login whose password ends with this process, and why it could not be kept.
+pub(super) struct Unkept {
+    pub(super) user: String,
+    pub(super) password: String,
+    pub(super) why: String,
+}
+
+/// The login that was given; what was not is the same at every start, as far as it can be kept.
+fn login(given: GivenLogin, state: &State) -> Result<(Login, Option<Unkept>), String> {
+    let user = given.user.unwrap_or_else(|| password::USER.to_owned());
+    if let Some(password) = given.password {
+        return Ok((Login::checked(&user, &password)?, None));
+    }
+    match password::open(state) {
+        Ok(Made { password, is_new }) => {
+            let when = if is_new {
+                "was made just now"
+            } else {
+                "is kept"
+            };
+            tracing::info!(
+                "the management API asks for a login: user {user}, with the password that {when} in the data folder; `skep password` shows it (docker exec <container> skep password)"
+            );
+            Ok((Login::checked(&user, &password)?, None))
+        }
+        Err(why) => {
+            let password = password::make().map_err(|error| format!("no password: {error}"))?;
+            let login = Login::checked(&user, &password)?;
+            let why = why.to_string();
+            let unkept = Unkept {
+                user,
+                password,
+                why,
+            };
+            Ok((login, Some(unkept)))
+        }
+    }
+}
+
 /// What is kept.
 #[derive(Clone)]
 pub(super) struct Kept {
@@ -28,26 +68,26 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Opens everything.
+    /// Opens everything. The second part is the login, where its password was made for this process alone.
     ///
     /// # Errors
     /// One sentence: why there is no login although one is asked for.
-    pub(super) fn open(config: &Config) -> Result<Self, String> {
-        let login = config.login.as_ref().map(|login| {
-            Login::from_files(
-                &login.folder,
-                login.user.as_deref(),
-                login.password.as_deref(),
-            )
+    pub(super) fn open(config: &Config) -> Result<(Self, Option<Unkept>), String> {
+        let given = config.login.as_ref().map(|login| {
+            let (user, password) = (login.user.as_deref(), login.password.as_deref());
+            GivenLogin::read(&login.folder, login.is_named, user, password)
         });
-        let login = login.transpose()?;
+        let given = given.transpose()?;
         let folder = config.data_dir.as_deref();
         let state = folder.map(State::open).unwrap_or_default();
-        Ok(Self {
+        let login = given.map(|given| login(given, &state)).transpose()?;
+        let (login, unkept) = login.map_or((None, None), |(login, unkept)| (Some(login), unkept));
+        let kept = Self {
             gate: Arc::new(Gate::new(login, Keys::open(&state))),
             counts: Arc::new(Counts::open(&state)),
             state,
-        })
+        };
+        Ok((kept, unkept))
     }
 
     /// Looks after everything for as long as the gateway runs.

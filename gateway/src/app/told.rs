@@ -1,7 +1,9 @@
 //! What the person who started the gateway is told: settings, a greeting, the log.
 
+use super::kept::Unkept;
 use crate::api::types::Port;
-use crate::config::{Config, LogFormat, Shown};
+use crate::auth::{GivenLogin, password};
+use crate::config::{Config, Shown};
 use crate::discovery::local::stack::{Run, Stack};
 
 /// Prints the effective settings.
@@ -20,13 +22,36 @@ pub fn show(settings: &[Shown]) -> Result<(), String> {
     Ok(())
 }
 
+/// Prints the password that a gateway of these settings has made and kept.
+///
+/// # Errors
+/// One sentence: why there is none to be shown.
+pub fn show_password(config: &Config) -> Result<(), String> {
+    let Some(login) = &config.login else {
+        return Err("basic_auth=false: the management API asks for no password".to_owned());
+    };
+    let (user, password) = (login.user.as_deref(), login.password.as_deref());
+    let given = GivenLogin::read(&login.folder, login.is_named, user, password)?;
+    if given.password.is_some() {
+        return Err(format!(
+            "the password was given to the gateway (basic_auth_password, or a file in {}), and is not shown",
+            login.folder.display()
+        ));
+    }
+    let folder = config.data_dir.as_deref();
+    let folder = folder.ok_or("data_dir=off: no password is kept")?;
+    let password = password::look(folder)?;
+    tell(&format!("{password}\n"));
+    Ok(())
+}
+
 /// Prints to stdout; a reader that is gone is no reason to end.
 pub(super) fn tell(text: &str) {
     let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
 }
 
 /// What a person who typed `skep local` wants to know.
-pub(super) fn greeting(stack: &Stack, ports: &[Port]) -> String {
+pub(super) fn greeting(stack: &Stack, ports: &[Port], login: Option<&Unkept>) -> String {
     let calls = ports.iter().filter(|port| port.serves.calls());
     let urls: Vec<_> = calls.map(|port| port.url.as_str()).collect();
     let base = urls[0];
@@ -66,21 +91,11 @@ pub(super) fn greeting(stack: &Stack, ports: &[Port]) -> String {
     {
         lines.push(format!("try: curl -d hello {base}/function/{name}"));
     }
+    if let Some(Unkept { user, password, .. }) = login {
+        lines.push(format!(
+            "/system asks for a login, since others reach this address: user {user}, password {password} until it ends"
+        ));
+    }
     lines.push("Ctrl-C ends it and everything it started\n".to_owned());
     lines.join("\n")
-}
-
-/// Sets up the log on stderr, as configured. What h2 warns of is what clients do, and some of it each frame anew: nobody is to fill a
-/// disk with that, unless it is asked for by name.
-pub(super) fn start_log(config: &Config) {
-    use std::io::{IsTerminal, stderr};
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(format!("h2=error,{}", config.log_level))
-        .with_writer(stderr)
-        .with_target(false);
-    // Fails only when a log is set up already, as in a test that starts two gateways.
-    let _ = match config.log_format {
-        LogFormat::Text => log.with_ansi(stderr().is_terminal()).try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
-    };
 }

@@ -1,5 +1,6 @@
-//! The one login, from files or settings. Its password is known by its digest only.
+//! The one login, from settings or files. Its password is known by its digest only.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::key;
+use crate::regular_file;
 
 /// The files of a login, below `secret_mount_path` (wire contract §3.1).
 const USER_FILE: &str = "basic-auth-user";
@@ -30,25 +32,11 @@ impl Login {
         }
     }
 
-    /// The login in the files of a folder. What is given already needs no file.
+    /// The same, for a user and a password that can be one.
     ///
     /// # Errors
-    /// One sentence: which file is missing or empty, and what to do.
-    pub fn from_files(
-        folder: &Path,
-        user: Option<&str>,
-        password: Option<&str>,
-    ) -> Result<Self, String> {
-        let part = |given: Option<&str>, file: &str, setting: &str| match given {
-            Some(given) => Ok(given.to_owned()),
-            None => read(&folder.join(file)).map_err(|why| {
-                format!(
-                    "basic_auth=true needs a login: {why}; put it into that file, or into {setting}"
-                )
-            }),
-        };
-        let user = part(user, USER_FILE, "basic_auth_user")?;
-        let password = part(password, PASSWORD_FILE, "basic_auth_password")?;
+    /// One sentence: what cannot be, and what to do.
+    pub fn checked(user: &str, password: &str) -> Result<Self, String> {
         if user.contains(':') {
             return Err("basic auth: a user's name has no colon in it".to_owned());
         }
@@ -58,7 +46,7 @@ impl Login {
                 key::PREFIX
             ));
         }
-        Ok(Self::of(&user, &password))
+        Ok(Self::of(user, password))
     }
 
     /// Whether `user:password` is this login; takes as long whatever it is.
@@ -71,20 +59,52 @@ fn digest(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-fn read(file: &Path) -> Result<String, String> {
-    let wrong = |error: std::io::Error| format!("cannot read {}: {error}", file.display());
-    if std::fs::metadata(file).map_err(wrong)?.len() > MAX_SECRET {
-        return Err(format!(
-            "{} is longer than {MAX_SECRET} bytes",
-            file.display()
-        ));
+/// What the operator gives of a login; what is missing can be made.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Given {
+    /// The user's name.
+    pub user: Option<String>,
+    /// The password.
+    pub password: Option<String>,
+}
+
+impl Given {
+    /// Completes what the settings give from the files of a folder. A file may be missing, unless the operator names the folder.
+    ///
+    /// # Errors
+    /// One sentence: which file is missing, empty or cannot be read, and what to do.
+    pub fn read(
+        folder: &Path,
+        is_named: bool,
+        user: Option<&str>,
+        password: Option<&str>,
+    ) -> Result<Self, String> {
+        let part = |given: Option<&str>, file: &str, setting: &str| match given {
+            Some(given) => Ok(Some(given.to_owned())),
+            None => read(&folder.join(file), is_named).map_err(|why| {
+                format!(
+                    "basic_auth=true needs a login: {why}; put it into that file, or into {setting}"
+                )
+            }),
+        };
+        Ok(Self {
+            user: part(user, USER_FILE, "basic_auth_user")?,
+            password: part(password, PASSWORD_FILE, "basic_auth_password")?,
+        })
     }
-    let text = std::fs::read_to_string(file).map_err(wrong)?;
+}
+
+fn read(file: &Path, must_be_there: bool) -> Result<Option<String>, String> {
+    let text = match regular_file::read_text(file, MAX_SECRET) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound && !must_be_there => return Ok(None),
+        Err(error) => return Err(format!("cannot read {}: {error}", file.display())),
+    };
     let text = text.trim();
     if text.is_empty() {
         return Err(format!("{} is empty", file.display()));
     }
-    Ok(text.to_owned())
+    Ok(Some(text.to_owned()))
 }
 
 #[cfg(test)]
@@ -93,15 +113,15 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named_with_what_to_do() {
-        let told = Login::from_files(Path::new("/nosuch"), None, None)
-            .err()
-            .unwrap();
+        let read = |is_named, user| Given::read(Path::new("/nosuch"), is_named, user, Some("b"));
+        let told = read(true, None).unwrap_err();
         assert!(
             told.contains("/nosuch/basic-auth-user") && told.contains("basic_auth_user"),
             "{told}"
         );
-        assert!(Login::from_files(Path::new("/nosuch"), Some("a"), Some("b")).is_ok());
-        let like_a_key = Login::from_files(Path::new("/nosuch"), Some("a"), Some("skep_x"));
+        assert!(read(true, Some("a")).is_ok());
+        assert_eq!(read(false, None).unwrap().user, None);
+        let like_a_key = Login::checked("a", "skep_x");
         assert!(like_a_key.err().unwrap().contains("API key"));
     }
 }

@@ -83,8 +83,8 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "basic-auth",
         "basic_auth",
-        "false",
-        "true: /system asks for a login or an API key; false: it is open to everybody who reaches the port",
+        "true",
+        "true: /system asks for a login or an API key; false: it is open to everybody who reaches the port (`skep local` on a loopback address: false)",
     ),
     setting(
         "secret-mount-path",
@@ -96,19 +96,31 @@ pub const SETTINGS: &[Setting] = &[
         "basic-auth-user",
         "basic_auth_user",
         "",
-        "the login's user, instead of a file",
+        "the login's user, instead of a file; without either: admin",
     ),
     setting(
         "basic-auth-password",
         "basic_auth_password",
         "",
-        "the login's password, instead of a file",
+        "the login's password, instead of a file; without either one is made and kept in `data_dir`: `skep password` shows it",
+    ),
+    setting(
+        "hosts",
+        "hosts",
+        "off",
+        "names under which the gateway is reached (faas.example.com); without a login /system and metrics answer to these, to addresses and to names without a dot alone",
+    ),
+    setting(
+        "allow-system-from-functions",
+        "allow_system_from_functions",
+        "false",
+        "true: functions may use /system, metrics and `system_port`, which are refused to addresses of their network",
     ),
     setting(
         "data-dir",
         "data_dir",
         "/var/lib/skep",
-        "folder for what outlives the gateway, API keys and counts of calls, or `off` (`skep local`: off)",
+        "folder for what outlives the gateway, API keys, the password and counts of calls, or `off` (`skep local`: off)",
     ),
     setting(
         "upstream-timeout",
@@ -250,6 +262,7 @@ impl Mode {
         match (self, setting.flag) {
             (Mode::Local, "bind") => "127.0.0.1",
             (Mode::Local, "metrics-port" | "data-dir") => "off",
+            (Mode::Local, "basic-auth") => "false",
             _ => setting.default,
         }
     }

@@ -6,6 +6,7 @@ use hyper::Response;
 use tokio::runtime::Handle;
 
 use super::framing::framing;
+use super::guard::{Asks, guard};
 use super::{finish, manage, on, origin, refuse};
 use crate::api::{Manager, Pages};
 use crate::incoming::Asked;
@@ -50,30 +51,44 @@ async fn answer(
         return refuse(metrics, ids, refusal);
     }
     let pages = &manager.pages;
+    if let Some(refused) = guard(pages, Asks::OperatorsPort, &request, origin, ids) {
+        return refused;
+    }
     match router::route(
         request.method(),
         request.uri().path(),
         None,
         &pages.namespace,
     ) {
-        Route::Page(page) => pages.answer(&page),
+        Route::Page(page) => guard(pages, Asks::page(&page), &request, origin, ids)
+            .unwrap_or_else(|| pages.answer(&page)),
         Route::Manage(operation) => {
             let answer = manage(manager, operation, request, origin, proxies, ids);
             on(&Handle::current(), answer).await
         }
-        Route::Function { .. } | Route::Refused(Refusal::NoFunctionNamed | Refusal::BadName) => {
-            refuse(metrics, ids, Refusal::NoCallsHere)
-        }
+        Route::Function { .. }
+        | Route::Refused(
+            Refusal::NoFunctionNamed | Refusal::BadName | Refusal::NoAsynchronousCalls,
+        ) => refuse(metrics, ids, Refusal::NoCallsHere),
         Route::Refused(refusal) => refuse(metrics, ids, refusal),
     }
 }
 
 /// The service of the metrics port: health, readiness and metrics, nothing else.
-pub fn metrics_service(pages: Arc<Pages>, metrics: Arc<Metrics>) -> impl Answers {
+pub fn metrics_service(
+    pages: Arc<Pages>,
+    metrics: Arc<Metrics>,
+    proxies: &Proxies,
+    caller: Caller,
+) -> impl Answers + use<> {
+    let origin = origin(caller, proxies);
     move |request: Asked| {
         let ids = Ids::of(request.headers().get(CALL_ID));
         let response = match router::route(request.method(), request.uri().path(), None, "") {
-            Route::Page(page @ (Page::Health | Page::Ready | Page::Metrics)) => pages.answer(&page),
+            Route::Page(page @ (Page::Health | Page::Ready | Page::Metrics)) => {
+                guard(&pages, Asks::page(&page), &request, &origin, &ids)
+                    .unwrap_or_else(|| pages.answer(&page))
+            }
             Route::Refused(refusal @ Refusal::Method { .. }) => refuse(&metrics, &ids, refusal),
             _ => refuse(&metrics, &ids, Refusal::NoSuchPage),
         };

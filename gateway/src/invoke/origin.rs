@@ -26,6 +26,8 @@ pub struct Origin {
     secure: bool,
     /// Whether it is a trusted proxy, which speaks for others.
     is_proxy: bool,
+    /// The other end of the connection itself.
+    socket: IpAddr,
 }
 
 impl Origin {
@@ -43,7 +45,27 @@ impl Origin {
             written,
             secure,
             is_proxy,
+            socket: address,
         }
+    }
+
+    /// The same, where a PROXY header named the caller: this is the other end of the connection itself.
+    #[must_use]
+    pub fn through(mut self, socket: IpAddr) -> Self {
+        self.socket = socket.to_canonical();
+        self
+    }
+
+    /// The other end of the connection itself: not what a header says of who is behind it.
+    #[must_use]
+    pub fn socket(&self) -> IpAddr {
+        self.socket
+    }
+
+    /// The host that a trusted proxy was asked for, if it says so.
+    #[must_use]
+    pub fn forwarded_host<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+        only(headers, &FORWARDED_HOST).filter(|_| self.is_proxy)
     }
 
     /// The caller's address: the connection's, or by a trusted proxy's word that of whoever is behind it.

@@ -72,7 +72,7 @@ pub const TABLE: &[(&str, &str, &str, &str)] = &[
         "skep_refused_total",
         "counter",
         "reason",
-        "requests that reached no function: bad_request, not_found, method, connections (one too many), unauthorized",
+        "requests that reached no function: bad_request, not_found, method, connections (one too many), unauthorized, forbidden (from another site, host or network)",
     ),
     (
         "skep_proxy_protocol_closed_total",

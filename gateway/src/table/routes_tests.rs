@@ -35,6 +35,7 @@ fn publish(functions: Vec<Deployment>) -> Table {
     assert!(table.may_have_routes(), "nobody knows yet");
     let mut writer = TableWriter::new(table.clone(), Arc::new(Metrics::new()), 1);
     writer.publish(Listing {
+        subnets: Default::default(),
         functions,
         elsewhere: Vec::new(),
         settled: true,

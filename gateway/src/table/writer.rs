@@ -79,6 +79,7 @@ impl TableWriter {
             by_name,
             elsewhere,
             routes,
+            subnets: listing.subnets,
         });
         let shared = &self.table.0;
         shared.snapshot.store(snapshot.clone());
@@ -241,6 +242,7 @@ mod tests {
 
     fn publish(writer: &mut TableWriter, functions: Vec<Deployment>) -> Vec<Arc<Endpoint>> {
         writer.publish(Listing {
+            subnets: Default::default(),
             functions,
             elsewhere: Vec::new(),
             settled: true,

@@ -137,7 +137,6 @@ fn names_that_are_no_names_reach_nobody() {
         "/x/../function/echo",
         "/system/../function/echo",
         "/%66unction/echo",
-        "/async-function/echo",
     ] {
         assert_eq!(get(gateway.address, path).status, 404, "{path}");
     }

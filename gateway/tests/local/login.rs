@@ -77,35 +77,6 @@ fn the_login_is_read_from_files_and_functions_never_ask_for_it() {
 }
 
 #[test]
-fn guessing_ends_after_ten_attempts() {
-    let flags = [
-        "--basic-auth",
-        "true",
-        "--basic-auth-user",
-        "admin",
-        "--basic-auth-password",
-        "s3cret",
-    ];
-    let gateway = Gateway::with(CAT, &flags);
-    for _ in 0..10 {
-        assert_eq!(asked(&gateway, WRONG).0, 401);
-    }
-    let answer = request(
-        gateway.address,
-        "GET",
-        "/system/functions",
-        &[("Authorization", RIGHT)],
-        b"",
-    );
-    assert_eq!(
-        answer.status, 429,
-        "even the right one, until the minute is over"
-    );
-    assert!(answer.header("retry-after").is_some(), "{}", answer.text());
-    assert_eq!(get(gateway.address, "/function/cat").status, 200);
-}
-
-#[test]
 fn a_login_that_cannot_be_read_is_one_clear_line() {
     let folder = Folder::new();
     let stack = folder.write("stack.yml", "functions:\n  cat:\n    fprocess: cat\n");

@@ -30,6 +30,7 @@ fn lookup_among(count: usize) -> Duration {
     let mut writer = TableWriter::new(table.clone(), Arc::new(Metrics::new()), 1);
     let names: Vec<_> = (0..count).map(|at| format!("function-{at}")).collect();
     writer.publish(Listing {
+        subnets: Default::default(),
         functions: names.iter().map(|name| deployment(name)).collect(),
         elsewhere: Vec::new(),
         settled: true,

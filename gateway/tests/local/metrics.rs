@@ -100,6 +100,10 @@ fn without_a_docker_engine_the_gateway_serves_and_says_why_it_is_not_ready() {
             "0",
             "--metrics-port",
             "off",
+            "--data-dir",
+            "off",
+            "--basic-auth",
+            "false",
             "--docker-host",
             "unix:///nosuch/docker.sock",
         ])
@@ -173,7 +177,7 @@ fn functions_are_listed_and_described_as_clients_expect() {
     assert_eq!(cat, list[0], "one function has one description");
     let expected = serde_json::json!({
         "name": "cat", "image": "skep/cat", "namespace": "openfaas-fn", "envProcess": "cat", "envVars": {"A": "b"},
-        "labels": {"com.openfaas.scale.min": "2"}, "annotations": {"topic": "x"}, "limits": {"memory": "40Mi"},
+        "labels": {"com.openfaas.scale.min": "2", "faas_function": "cat"}, "annotations": {"topic": "x"}, "limits": {"memory": "40Mi"},
         "invocationCount": 1, "replicas": 2, "availableReplicas": 2, "createdAt": "0001-01-01T00:00:00Z"
     });
     assert_eq!(cat, expected);

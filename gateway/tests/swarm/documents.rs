@@ -58,7 +58,11 @@ fn the_readmes_quickstart_works_as_it_stands() {
         !script.contains("functions ") && !script.contains("8080:8080 "),
         "nothing of the reader's own is left: {script}"
     );
-    let (worked, told) = shell(&script, &repository());
+    // What the README shows beside the block: a look through the management API, with the password that was made.
+    let look = format!(
+        "\ncurl -fsS -u \"admin:$(docker exec {gateway} skep password)\" http://127.0.0.1:{port}/system/functions"
+    );
+    let (worked, told) = shell(&(script + &look), &repository());
     try_docker(&["service", "rm", &cat]);
     try_docker(&["rm", "-f", &gateway]);
     remove_network(&network);
@@ -69,6 +73,8 @@ fn the_readmes_quickstart_works_as_it_stands() {
         2,
         "both curls answer with the file: {told}"
     );
+    let label = format!("\"faas_function\":\"{cat}\"");
+    assert!(told.contains(&label), "{told}");
 }
 
 #[test]

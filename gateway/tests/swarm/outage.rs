@@ -208,6 +208,8 @@ fn the_engine_can_be_reached_over_tcp_as_behind_a_socket_proxy() {
         "off",
         "--data-dir",
         "off",
+        "--basic-auth",
+        "false",
         "--network",
         &world.network,
         "--docker-host",

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::client::{get, post, try_get};
+use crate::support::gateway::run as run_skep;
 use crate::support::within;
 use crate::world::{Swarm, World, docker, free_port, own_name, repository, try_docker};
 
@@ -37,7 +38,13 @@ fn the_stack_comes_up_answers_is_watched_and_goes() {
                 post(gateway, &format!("/function/{name}"), "hi").text() == "hi"
             });
         }
-        let listed = get(gateway, "/system/functions").json();
+        assert_eq!(get(gateway, "/system/functions").status, 401);
+        let filter = format!("label=com.docker.swarm.service.name={stack}_gateway");
+        let container = docker(&["ps", "-q", "-f", &filter]);
+        let password = docker(&["exec", &container, "skep", "password"]);
+        let url = format!("http://admin:{password}@{gateway}");
+        let listed = run_skep(&["ls", "--json", "--gateway", &url], &[]);
+        let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
         let names: Vec<_> = listed
             .as_array()
             .unwrap()

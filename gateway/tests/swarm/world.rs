@@ -158,6 +158,9 @@ impl World {
             &self.network,
             "-e",
             &network,
+            // What is not about who may manage asks for no login.
+            "-e",
+            "basic_auth=false",
         ];
         if !options.iter().any(|option| option.contains("docker.sock")) {
             args.extend(["-v", "/var/run/docker.sock:/var/run/docker.sock"]);

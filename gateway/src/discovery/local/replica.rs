@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use super::journal::Journal;
 use super::stack::StackFunction;
 use crate::descriptors;
+use crate::escaped::escaped;
 
 /// What a function's environment takes over from ours; the rest is the gateway's own business.
 const INHERITED: [&str; 7] = [
@@ -248,7 +249,7 @@ impl Recipe {
         async move {
             let mut from = BufReader::new(from);
             let mut ours = Some(tokio::io::stderr());
-            let mut line = prefix.clone().into_bytes();
+            let mut line = Vec::new();
             while matches!(
                 (&mut from)
                     .take(LINE_MAX)
@@ -256,18 +257,18 @@ impl Recipe {
                     .await,
                 Ok(1..)
             ) {
-                if line.last() != Some(&b'\n') {
-                    line.push(b'\n');
+                let text = String::from_utf8_lossy(&line);
+                let text = text.trim_end_matches('\n').trim_end_matches('\r');
+                journal.note(&id, text);
+                if let Some(open) = &mut ours {
+                    // What a function writes does not command our terminal, nor hide whose line it is.
+                    let shown = format!("{prefix}{}\n", escaped(text));
+                    if open.write_all(shown.as_bytes()).await.is_err() {
+                        // Nobody reads our log any more; the function's must flow on all the same.
+                        ours = None;
+                    }
                 }
-                let text = String::from_utf8_lossy(&line[prefix.len()..line.len() - 1]);
-                journal.note(&id, text.trim_end_matches('\r'));
-                if let Some(open) = &mut ours
-                    && open.write_all(&line).await.is_err()
-                {
-                    // Nobody reads our log any more; the function's must flow on all the same.
-                    ours = None;
-                }
-                line.truncate(prefix.len());
+                line.clear();
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::function::{
     Address, DEFAULT_PORT, Deployment, FunctionName, Handling, Limits, ReplicaError, Replicas,
     Resources, Rollout, Spec,
 };
+use crate::proxies::Proxies as Networks;
 use crate::table::Listing;
 
 /// Where a function finds its secrets (wire contract §4).
@@ -20,36 +21,21 @@ impl Network {
     /// The first of these addresses that lies in one of the network's subnets.
     #[must_use]
     pub fn address_among(&self, addresses: &[IpAddr]) -> Option<IpAddr> {
+        let subnets = self.subnets();
+        addresses
+            .iter()
+            .copied()
+            .find(|address| subnets.trust(*address))
+    }
+
+    /// The network's subnets.
+    #[must_use]
+    pub fn subnets(&self) -> Networks {
         let configs = self
             .ipam
             .iter()
             .flat_map(|ipam| ipam.config.iter().flatten());
-        let subnets: Vec<_> = configs.map(|config| config.subnet.as_str()).collect();
-        addresses
-            .iter()
-            .copied()
-            .find(|address| subnets.iter().any(|subnet| contains(subnet, *address)))
-    }
-}
-
-/// Whether a subnet in CIDR notation contains an address.
-fn contains(subnet: &str, address: IpAddr) -> bool {
-    let Some((base, bits)) = subnet.split_once('/') else {
-        return false;
-    };
-    let (Ok(base), Ok(bits)) = (base.parse::<IpAddr>(), bits.parse::<u32>()) else {
-        return false;
-    };
-    match (base, address) {
-        (IpAddr::V4(base), IpAddr::V4(address)) if bits <= 32 => {
-            let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
-            base.to_bits() & mask == address.to_bits() & mask
-        }
-        (IpAddr::V6(base), IpAddr::V6(address)) if bits <= 128 => {
-            let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
-            base.to_bits() & mask == address.to_bits() & mask
-        }
-        _ => false,
+        Networks::of_subnets(configs.map(|config| config.subnet.as_str()))
     }
 }
 
@@ -120,6 +106,7 @@ pub fn listing(services: &[Service], tasks: &[Task], place: &Place<'_>) -> (List
     }
     let mut listing = Listing {
         settled: true,
+        subnets: place.network.subnets(),
         ..Listing::default()
     };
     let mut warnings = Vec::new();

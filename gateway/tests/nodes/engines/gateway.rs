@@ -32,6 +32,8 @@ impl Node {
             "-e",
             &network,
             "-e",
+            "basic_auth=false",
+            "-e",
             "DOCKER_HOST=unix:///engine/docker.sock",
             "--stop-timeout",
             "60",
