@@ -30,14 +30,16 @@ impl Manager {
         let mut failures = Vec::new();
         for (name, is_firing) in alerts {
             if let Err(failed) = self.scale_by_alert(&name, is_firing, caller).await {
-                failures.push(format!("{name}: {}", failed.sentence));
+                failures.push((failed.kind, format!("{name}: {}", failed.sentence)));
             }
         }
-        if failures.is_empty() {
-            Ok(reply::text(StatusCode::OK, ""))
-        } else {
-            Err(Failed::new(Trouble::Refused, failures.join("; ")))
-        }
+        let Some(&(kind, _)) = failures.first() else {
+            return Ok(reply::text(StatusCode::OK, ""));
+        };
+        let is_one_kind = failures.iter().all(|(other, _)| *other == kind);
+        let kind = if is_one_kind { kind } else { Trouble::Refused };
+        let sentences: Vec<_> = failures.into_iter().map(|(_, sentence)| sentence).collect();
+        Err(Failed::new(kind, sentences.join("; ")))
     }
 
     /// Each function named once, with its last word.
@@ -74,7 +76,8 @@ impl Manager {
             caller,
             &what,
             &name,
-            self.operator.scale(name.clone(), replicas),
+            self.operator
+                .scale(name.clone(), replicas, caller.authority()),
         )
         .await?;
         self.seen().await;

@@ -3,7 +3,8 @@
 use hyper::header::{ACCEPT, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, Response, StatusCode};
 
-use crate::auth::{self, Denied, Identity};
+use crate::auth::{self, Denied, Identity, Scope};
+use crate::discovery::operate::Authority;
 use crate::metrics::{Metrics, Refused};
 use crate::reply::{self, Body, CALL_ID, Failure};
 
@@ -36,6 +37,14 @@ impl Caller {
             reads_json: ["application/json", "application/problem+json"]
                 .iter()
                 .any(|json| accept.contains(json)),
+        }
+    }
+
+    /// Which functions it may change.
+    pub(super) fn authority(&self) -> Authority {
+        match &self.who {
+            Identity::Key(key) if !key.may(Scope::Admin) => Authority::Api,
+            _ => Authority::All,
         }
     }
 

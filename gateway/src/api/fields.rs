@@ -8,6 +8,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::escaped::escaped;
+
 /// A JSON object that is being read.
 pub(super) struct Fields {
     object: Map<String, Value>,
@@ -32,7 +34,7 @@ impl Fields {
 
     /// Notes a mistake in a field.
     pub(super) fn mistake(&mut self, field: &str, why: impl fmt::Display) {
-        self.mistakes.push(format!("{field}: {why}"));
+        self.mistakes.push(format!("{}: {why}", escaped(field)));
     }
 
     /// What was read, unless there was a mistake in it.
@@ -217,7 +219,8 @@ impl<'de> Visitor<'de> for AnyValue {
         while let Some((name, Unambiguous(value))) = map.next_entry::<String, _>()? {
             if object.contains_key(&name) {
                 return Err(A::Error::custom(format!(
-                    "the field '{name}' is there twice"
+                    "the field '{}' is there twice",
+                    escaped(&name)
                 )));
             }
             object.insert(name, value);

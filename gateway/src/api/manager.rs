@@ -55,6 +55,11 @@ impl Manager {
     ) -> Response<Body> {
         let mut caller = Caller::of(request.headers(), peer);
         let address = peer.parse().ok();
+        match self.gate.turn(request.headers(), address) {
+            Ok(Duration::ZERO) => {}
+            Ok(delay) => tokio::time::sleep(delay).await,
+            Err(denied) => return caller.denied(denied, &self.pages.metrics),
+        }
         match self
             .gate
             .admit(request.headers(), address, operation.needs())
@@ -96,6 +101,13 @@ impl Manager {
             }
             Operation::ListNamespaces => Ok(reply::json(StatusCode::OK, &[&*self.pages.namespace])),
             Operation::DescribeNamespace(name) => self.namespace(&name),
+            Operation::ChangeNamespace => Err(Failed::new(
+                Trouble::Unsupported,
+                format!(
+                    "namespaces are not made, changed or removed here: all functions are in '{}', so leave the namespace out; a second gateway with a network and a function_namespace of its own is another one",
+                    self.pages.namespace
+                ),
+            )),
             Operation::OpenApi => Ok(reply::typed(
                 StatusCode::OK,
                 HeaderValue::from_static("application/json"),
@@ -218,7 +230,7 @@ impl Manager {
             caller,
             "update function",
             &name,
-            self.operator.update(wanted),
+            self.operator.update(wanted, caller.authority()),
         )
         .await?;
         self.seen().await;
@@ -237,7 +249,7 @@ impl Manager {
             caller,
             "remove function",
             &name,
-            self.operator.remove(name.clone()),
+            self.operator.remove(name.clone(), caller.authority()),
         )
         .await?;
         self.seen().await;
@@ -276,7 +288,8 @@ impl Manager {
             caller,
             &what,
             &name,
-            self.operator.scale(name.clone(), replicas),
+            self.operator
+                .scale(name.clone(), replicas, caller.authority()),
         )
         .await?;
         self.seen().await;
@@ -309,11 +322,14 @@ pub(super) async fn noted<T>(
 ) -> Result<T, Failed> {
     let done = doing.await;
     let id = caller.id.to_str().unwrap_or("-");
-    let result = match &done {
-        Ok(_) => "done",
-        Err(failed) => failed.sentence.as_str(),
-    };
-    tracing::info!(audit = what, name = %name, who = %caller.who, peer = caller.peer, id, "{result}");
+    let (who, peer) = (&caller.who, &caller.peer);
+    // The sentence may have words of others in it: quoted, it cannot pass for the fields of this line.
+    match &done {
+        Ok(_) => tracing::info!(audit = what, %name, %who, peer, id, "done"),
+        Err(Failed { sentence, .. }) => {
+            tracing::info!(audit = what, %name, %who, peer, id, why = sentence, "not done");
+        }
+    }
     done
 }
 

@@ -46,7 +46,7 @@ impl Manager {
             caller,
             "end all replicas",
             &name,
-            self.operator.end_replicas(name.clone()),
+            self.operator.end_replicas(name.clone(), caller.authority()),
         )
         .await?;
         self.seen().await;
@@ -65,7 +65,8 @@ impl Manager {
             caller,
             &what,
             &name,
-            self.operator.end_replica(name.clone(), id),
+            self.operator
+                .end_replica(name.clone(), id, caller.authority()),
         )
         .await?;
         self.seen().await;

@@ -23,7 +23,8 @@ impl Operation {
             | Self::EndReplicas(_)
             | Self::EndReplica(..)
             | Self::ListSecrets => Scope::Deploy,
-            Self::CreateSecret
+            Self::ChangeNamespace
+            | Self::CreateSecret
             | Self::UpdateSecret
             | Self::RemoveSecret
             | Self::ListKeys

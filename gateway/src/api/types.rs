@@ -9,7 +9,7 @@ use super::Orchestration;
 use super::route::RouteStatus;
 use crate::discovery::usage::Usage;
 use crate::endpoint::Endpoint;
-use crate::function::{ReplicaError, Resources, UpdateStatus};
+use crate::function::{Deployment, ReplicaError, Resources, UpdateStatus};
 use crate::table::{Function, Routes};
 
 /// What Go clients read as "unknown"; an empty text breaks them.
@@ -30,7 +30,7 @@ pub struct FunctionStatus<'a> {
     constraints: &'a [String],
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     secrets: &'a [String],
-    labels: &'a BTreeMap<String, String>,
+    labels: BTreeMap<&'a str, &'a str>,
     annotations: &'a BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<FunctionResources<'a>>,
@@ -108,7 +108,7 @@ impl<'a> FunctionStatus<'a> {
             env_vars: &spec.env_vars,
             constraints: &spec.constraints,
             secrets: &spec.secrets,
-            labels: &spec.labels,
+            labels: labels(deployment),
             annotations: &spec.annotations,
             limits: FunctionResources::of(&spec.limits),
             requests: FunctionResources::of(&spec.requests),
@@ -121,6 +121,16 @@ impl<'a> FunctionStatus<'a> {
             update_status: deployment.rollout.update.as_ref().map(Update::from),
         }
     }
+}
+
+/// Its labels, with its name among them, as clients of the first faas look for it.
+fn labels(deployment: &Deployment) -> BTreeMap<&str, &str> {
+    let own = deployment.spec.labels.iter();
+    let mut labels: BTreeMap<_, _> = own
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    labels.insert("faas_function", deployment.name.as_str());
+    labels
 }
 
 /// One function by itself: what the list says of it, and its endpoints, which no client of the contract looks for.

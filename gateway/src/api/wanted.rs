@@ -9,6 +9,7 @@ use super::fields::Fields;
 use crate::discovery::operate::{
     Amounts, PIDS, RegistryLogin, SCALE_FACTOR, SCALE_MAX, SCALE_MIN, Wanted, is_reserved,
 };
+use crate::escaped::{escaped, is_harmful};
 use crate::function::route::{NotARoute, OwnRoute};
 use crate::function::{FunctionName, Handling, Limits, MAX_REPLICAS, Resources, SecretName, Spec};
 use crate::quantity;
@@ -77,7 +78,8 @@ impl Home<'_> {
                 fields.mistake(
                     field,
                     format!(
-                        "'{text}' cannot be used: {hint}; the one namespace here is {}",
+                        "'{}' cannot be used: {hint}; the one namespace here is {}",
+                        escaped(&text),
                         self.namespace
                     ),
                 );
@@ -100,7 +102,8 @@ impl Home<'_> {
     pub(super) fn not_here(&self, namespace: &str) -> Option<String> {
         (namespace != self.namespace).then(|| {
             format!(
-                "there is no '{namespace}' here; the one namespace is {}",
+                "there is no '{}' here; the one namespace is {}",
+                escaped(namespace),
                 self.namespace
             )
         })
@@ -112,7 +115,10 @@ impl Home<'_> {
         {
             fields.mistake(
                 "network",
-                format!("functions are on '{network}', not on '{asked}': leave it out"),
+                format!(
+                    "functions are on '{network}', not on '{}': leave it out",
+                    escaped(&asked)
+                ),
             );
         }
     }
@@ -188,11 +194,13 @@ fn check_order(fields: &mut Fields, limits: Amounts, requests: Amounts) {
 
 fn check_environment(fields: &mut Fields, spec: &Spec) {
     for (name, value) in &spec.env_vars {
-        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+        if name.is_empty() || name.contains('=') || name.contains(is_harmful) {
             fields.mistake(
-                &format!("envVars.{}", name.escape_debug()),
-                "a variable's name has no = in it, and neither has a NUL",
+                &format!("envVars.{name}"),
+                "a variable's name has no = and no control characters in it",
             );
+        } else if value.contains('\0') {
+            fields.mistake(&format!("envVars.{name}"), "has a NUL in it");
         }
     }
     if spec.env_process.is_some() && spec.env_vars.contains_key("fprocess") {
@@ -215,10 +223,12 @@ fn check_lists(fields: &mut Fields, spec: &Spec) {
         let sides = constraint
             .split_once("==")
             .or_else(|| constraint.split_once("!="));
-        if !sides.is_some_and(|(key, value)| !key.trim().is_empty() && !value.trim().is_empty()) {
+        if constraint.contains(is_harmful)
+            || !sides.is_some_and(|(key, value)| !key.trim().is_empty() && !value.trim().is_empty())
+        {
             fields.mistake(
                 "constraints",
-                format!("'{constraint}' is not like node.role == worker"),
+                format!("'{}' is not like node.role == worker", escaped(constraint)),
             );
         }
     }
@@ -236,14 +246,24 @@ fn check_lists(fields: &mut Fields, spec: &Spec) {
 
 fn check_labels(fields: &mut Fields, name: Option<&FunctionName>, spec: &Spec) {
     for (label, value) in &spec.labels {
-        let is_name_again =
-            label == "com.openfaas.function" && name.is_some_and(|name| name.as_str() == value);
+        let is_name_again = ["com.openfaas.function", "faas_function"].contains(&label.as_str())
+            && name.is_some_and(|name| name.as_str() == value);
         if label.is_empty() || is_reserved(label) && !is_name_again {
             fields.mistake(&format!("labels.{label}"), "is reserved: leave it out");
         }
     }
     if spec.annotations.contains_key("") {
         fields.mistake("annotations", "one has no name");
+    }
+    for (field, texts) in [("labels", &spec.labels), ("annotations", &spec.annotations)] {
+        for (name, value) in texts {
+            let field = || format!("{field}.{name}");
+            if name.contains(is_harmful) {
+                fields.mistake(&field(), "its name has control characters in it");
+            } else if value.contains('\0') {
+                fields.mistake(&field(), "has a NUL in it");
+            }
+        }
     }
     if spec
         .labels
@@ -294,7 +314,7 @@ fn registry(fields: &mut Fields) -> Option<RegistryLogin> {
     let login = decoded
         .as_deref()
         .and_then(|login| login.split_once(':'))
-        .filter(|(user, _)| !user.is_empty());
+        .filter(|(user, _)| !user.is_empty() && !user.contains(is_harmful));
     if login.is_none() {
         fields.mistake("registryAuth", "must be user:password in base64");
     }

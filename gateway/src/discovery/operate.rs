@@ -24,7 +24,15 @@ pub const ANNOTATION: &str = "com.openfaas.annotations.";
 /// The prefix of the labels that keep amounts in the operator's own words, such as `skep.asked.limits.memory`.
 pub const ASKED: &str = "skep.asked.";
 /// Labels that the platform adds itself; nobody else may.
-pub const OWN_LABELS: [&str; 3] = ["com.openfaas.function", "function", "com.openfaas.uid"];
+pub const OWN_LABELS: [&str; 5] = [
+    "com.openfaas.function",
+    "function",
+    "faas_function",
+    "com.openfaas.uid",
+    MADE_HERE,
+];
+/// The label of services that were made through the management API, or changed there by an administrator.
+pub const MADE_HERE: &str = "skep.managed";
 
 /// Whether a label is the platform's or Docker's own.
 #[must_use]
@@ -35,6 +43,15 @@ pub fn is_reserved(label: &str) -> bool {
             .any(|prefix| label.starts_with(prefix))
 }
 
+/// Which functions a change may touch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authority {
+    /// All of them.
+    All,
+    /// Those that were made through the management API.
+    Api,
+}
+
 /// Something that a provider does, or why it did not.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failed>> + Send + 'a>>;
 
@@ -43,11 +60,11 @@ pub trait Operator: Send + Sync + 'static {
     /// Makes a new function.
     fn create(&self, wanted: Wanted) -> Doing<'_, Notes>;
     /// Makes an existing function what is wanted now; its replicas stay as many as they are.
-    fn update(&self, wanted: Wanted) -> Doing<'_, Notes>;
+    fn update(&self, wanted: Wanted, authority: Authority) -> Doing<'_, Notes>;
     /// Sets how many replicas a function has; 0 is a number.
-    fn scale(&self, name: FunctionName, replicas: u64) -> Doing<'_, ()>;
+    fn scale(&self, name: FunctionName, replicas: u64, authority: Authority) -> Doing<'_, ()>;
     /// Removes a function with all its replicas.
-    fn remove(&self, name: FunctionName) -> Doing<'_, ()>;
+    fn remove(&self, name: FunctionName, authority: Authority) -> Doing<'_, ()>;
     /// Reads a function's logs, replica by replica; whoever drops the receiver ends it.
     fn logs(&self, asked: LogsAsked) -> Doing<'_, mpsc::Receiver<LogLine>>;
     /// A function's replicas, also those that ended not long ago.
@@ -55,9 +72,9 @@ pub trait Operator: Send + Sync + 'static {
     /// What a function's replicas use, as far as it can be seen from here.
     fn usage(&self, name: FunctionName) -> Doing<'_, Option<Usage>>;
     /// Ends one replica; another takes its place.
-    fn end_replica(&self, name: FunctionName, id: String) -> Doing<'_, ()>;
+    fn end_replica(&self, name: FunctionName, id: String, authority: Authority) -> Doing<'_, ()>;
     /// Replaces all replicas in turn.
-    fn end_replicas(&self, name: FunctionName) -> Doing<'_, ()>;
+    fn end_replicas(&self, name: FunctionName, authority: Authority) -> Doing<'_, ()>;
     /// The names of the secrets that functions may read; never a value.
     fn secrets(&self) -> Doing<'_, Vec<String>>;
     /// Makes a new secret.
@@ -204,6 +221,8 @@ pub enum Trouble {
     Invalid,
     /// What was sent is longer than anything of its kind.
     TooLarge,
+    /// Somebody else may do it.
+    Forbidden,
     /// There is none of that name.
     Unknown,
     /// Something of that name is there already, or somebody else changes it at the same time.
@@ -223,6 +242,7 @@ impl Trouble {
         match self {
             Self::Invalid => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::Unknown => StatusCode::NOT_FOUND,
             Self::Conflict => StatusCode::CONFLICT,
             Self::Refused => StatusCode::BAD_GATEWAY,
@@ -260,6 +280,7 @@ mod tests {
         for (kind, status) in [
             (Trouble::Invalid, 400),
             (Trouble::TooLarge, 413),
+            (Trouble::Forbidden, 403),
             (Trouble::Unknown, 404),
             (Trouble::Conflict, 409),
             (Trouble::Refused, 502),

@@ -8,6 +8,7 @@ pub mod hardening;
 mod logs;
 pub mod model;
 mod operate;
+mod ownership;
 mod registry;
 mod replicas;
 mod secrets;

@@ -46,6 +46,8 @@ pub enum Operation {
     ListNamespaces,
     /// One namespace.
     DescribeNamespace(String),
+    /// A namespace made, changed or removed.
+    ChangeNamespace,
     /// Prometheus found something.
     Alert,
     /// This API, described.
@@ -93,7 +95,15 @@ const REPLICAS: Choices = (
 const DESCRIBE: Choices = (&[(Method::GET, Operation::Describe)], "GET, HEAD");
 const SCALE: Choices = (&[(Method::POST, Operation::Scale)], "POST");
 const NAMESPACES: Choices = (&[(Method::GET, |_| Operation::ListNamespaces)], "GET, HEAD");
-const NAMESPACE: Choices = (&[(Method::GET, Operation::DescribeNamespace)], "GET, HEAD");
+const NAMESPACE: Choices = (
+    &[
+        (Method::GET, Operation::DescribeNamespace),
+        (Method::POST, |_| Operation::ChangeNamespace),
+        (Method::PUT, |_| Operation::ChangeNamespace),
+        (Method::DELETE, |_| Operation::ChangeNamespace),
+    ],
+    "GET, HEAD, POST, PUT, DELETE",
+);
 const LOGS: Choices = (&[(Method::GET, |_| Operation::Logs)], "GET, HEAD");
 const INFO: Choices = (&[(Method::GET, |_| Operation::Info)], "GET, HEAD");
 const OPENAPI: Choices = (&[(Method::GET, |_| Operation::OpenApi)], "GET, HEAD");
@@ -118,6 +128,8 @@ pub(super) fn operation(
         ["keys"] => (KEYS, Ok(String::new())),
         ["keys", id] => (KEY, Ok((*id).to_owned())),
         ["namespaces"] => (NAMESPACES, Ok(String::new())),
+        // Where clients make one; its name is in the body.
+        ["namespace", ""] if *method == Method::POST => (NAMESPACE, Ok(String::new())),
         ["logs"] => (LOGS, Ok(String::new())),
         ["info"] => (INFO, Ok(String::new())),
         ["openapi.json"] => (OPENAPI, Ok(String::new())),
@@ -200,6 +212,9 @@ mod tests {
                 "namespace/openfaas-fn",
                 Operation::DescribeNamespace("openfaas-fn".into()),
             ),
+            ("POST", "namespace/", Operation::ChangeNamespace),
+            ("PUT", "namespace/mine", Operation::ChangeNamespace),
+            ("DELETE", "namespace/mine", Operation::ChangeNamespace),
             ("POST", "alert", Operation::Alert),
             ("PUT", "secrets", Operation::UpdateSecret),
             ("GET", "keys", Operation::ListKeys),
@@ -218,7 +233,7 @@ mod tests {
             ("GET", "scale-function/cat", "POST"),
             ("PUT", "info", "GET, HEAD"),
             ("GET", "keys/0a", "DELETE"),
-            ("POST", "namespace/", "GET, HEAD"),
+            ("PATCH", "namespace/mine", "GET, HEAD, POST, PUT, DELETE"),
             ("GET", "function/cat/replicas/t1", "DELETE"),
         ] {
             assert_eq!(

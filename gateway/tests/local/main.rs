@@ -32,6 +32,7 @@ mod lookup;
 mod management;
 mod metrics;
 mod openapi;
+mod operators;
 mod paused;
 mod ports;
 mod processes;

@@ -8,7 +8,7 @@ use crate::world::{World, deployment, docker, own_name, try_docker};
 #[test]
 fn a_description_says_what_was_deployed_and_nothing_else() {
     let Some(world) = World::new() else { return };
-    let fields = json!({
+    let mut fields = json!({
         "envProcess": "cat", "envVars": { "A": "b=c" }, "constraints": ["node.role == manager"],
         "labels": { "team": "x" }, "annotations": { "topic": "t" },
         "limits": { "memory": "40m", "cpu": "0.5" }, "requests": { "memory": "20Mi", "cpu": "100m" },
@@ -33,6 +33,9 @@ fn a_description_says_what_was_deployed_and_nothing_else() {
     for counted in ["createdAt", "replicas", "availableReplicas"] {
         assert!(told.remove(counted).is_some(), "{counted}");
     }
+    let labels = json!({ "team": "x", "faas_function": name });
+    assert_eq!(told.remove("labels"), Some(labels));
+    fields.as_object_mut().unwrap().remove("labels");
     for (field, value) in fields.as_object().unwrap() {
         assert_eq!(told.remove(field).as_ref(), Some(value), "{field}");
     }
@@ -58,7 +61,7 @@ fn a_description_says_what_was_deployed_and_nothing_else() {
     }
     assert_eq!(
         (&told["labels"], &told["annotations"]),
-        (&json!({}), &json!({}))
+        (&json!({ "faas_function": name }), &json!({}))
     );
 }
 

@@ -160,7 +160,7 @@ fn the_clients_requests_are_answered_as_it_needs_them() {
     assert_eq!(client.status("GET", "/system/namespace/other", ""), 404);
     assert_eq!(
         client.status("POST", "/system/namespace/", r#"{"name":"other"}"#),
-        405
+        501
     );
 
     // `remove`, once in each of the two ways to say the namespace; `secret remove`

@@ -7,7 +7,8 @@ use tokio::sync::mpsc;
 use super::Local;
 use super::stack::{MAX_REPLICAS, Run};
 use crate::discovery::operate::{
-    Doing, Failed, LogLine, LogsAsked, Notes, Operator, Replica, SecretValue, Trouble, Wanted,
+    Authority, Doing, Failed, LogLine, LogsAsked, Notes, Operator, Replica, SecretValue, Trouble,
+    Wanted,
 };
 use crate::discovery::usage::Usage;
 use crate::function::{FunctionName, SecretName};
@@ -17,7 +18,7 @@ impl Operator for Arc<Local> {
         Box::pin(async { Err(self.in_the_file("made")) })
     }
 
-    fn update(&self, wanted: Wanted) -> Doing<'_, Notes> {
+    fn update(&self, wanted: Wanted, _: Authority) -> Doing<'_, Notes> {
         Box::pin(async move {
             // Clients try an update first, and then make what is unknown.
             let is_known = self.lock().contains_key(&wanted.name);
@@ -29,11 +30,11 @@ impl Operator for Arc<Local> {
         })
     }
 
-    fn scale(&self, name: FunctionName, replicas: u64) -> Doing<'_, ()> {
+    fn scale(&self, name: FunctionName, replicas: u64, _: Authority) -> Doing<'_, ()> {
         Box::pin(async move { self.set_replicas(&name, replicas) })
     }
 
-    fn remove(&self, name: FunctionName) -> Doing<'_, ()> {
+    fn remove(&self, name: FunctionName, _: Authority) -> Doing<'_, ()> {
         Box::pin(async move {
             let is_known = self.lock().contains_key(&name);
             Err(if is_known {
@@ -80,11 +81,11 @@ impl Operator for Arc<Local> {
         Box::pin(async move { self.usage_of(&name).await })
     }
 
-    fn end_replica(&self, name: FunctionName, id: String) -> Doing<'_, ()> {
+    fn end_replica(&self, name: FunctionName, id: String, _: Authority) -> Doing<'_, ()> {
         Box::pin(async move { self.replace(&name, Some(&id)) })
     }
 
-    fn end_replicas(&self, name: FunctionName) -> Doing<'_, ()> {
+    fn end_replicas(&self, name: FunctionName, _: Authority) -> Doing<'_, ()> {
         Box::pin(async move { self.replace(&name, None) })
     }
 

@@ -13,11 +13,13 @@ use super::amounts::Bound;
 use super::engine::EngineError;
 use super::hardening;
 use super::model::{Network, Service, Task};
+use super::ownership;
 use super::registry;
 use super::spec::{self, Ground};
 use super::translate;
 use crate::discovery::operate::{
-    Doing, Failed, LogLine, LogsAsked, Notes, Operator, Replica, SecretValue, Trouble, Wanted,
+    Authority, Doing, Failed, LogLine, LogsAsked, Notes, Operator, Replica, SecretValue, Trouble,
+    Wanted,
 };
 use crate::discovery::usage::Usage;
 use crate::function::{FunctionName, SecretName};
@@ -47,24 +49,32 @@ impl Operator for Arc<Swarm> {
         Box::pin(self.make(wanted))
     }
 
-    fn update(&self, wanted: Wanted) -> Doing<'_, Notes> {
+    fn update(&self, wanted: Wanted, authority: Authority) -> Doing<'_, Notes> {
         Box::pin(async move {
             let (network, _) = self.attached().await?;
             // One that is not there is told before a login that is wrong: clients make it then.
             let current = self.current(&wanted.name).await?;
+            ownership::check(&current.spec, authority, &network.id)?;
             let ground = self.ground(&network, &wanted).await?;
             let (login, mut notes) = self.log_in(&wanted).await?;
             let login = login.or_else(|| registry::forgotten(&current.spec, &wanted.spec.image));
-            let change = |spec| Ok(spec::update(spec, &wanted, &ground));
+            let change = |spec| {
+                ownership::check(&spec, authority, &network.id)?;
+                let mut spec = spec::update(spec, &wanted, &ground);
+                ownership::mark(&mut spec);
+                Ok(spec)
+            };
             notes.extend(raised(&wanted));
             notes.extend(self.change(&wanted.name, login, change).await?);
             Ok(notes)
         })
     }
 
-    fn scale(&self, name: FunctionName, replicas: u64) -> Doing<'_, ()> {
+    fn scale(&self, name: FunctionName, replicas: u64, authority: Authority) -> Doing<'_, ()> {
         Box::pin(async move {
+            let (network, _) = self.attached().await?;
             let change = |mut spec: Value| {
+                ownership::check(&spec, authority, &network.id)?;
                 if spec::scale(&mut spec, replicas) {
                     Ok(spec)
                 } else {
@@ -80,9 +90,11 @@ impl Operator for Arc<Swarm> {
         })
     }
 
-    fn remove(&self, name: FunctionName) -> Doing<'_, ()> {
+    fn remove(&self, name: FunctionName, authority: Authority) -> Doing<'_, ()> {
         Box::pin(async move {
+            let (network, _) = self.attached().await?;
             let current = self.current(&name).await?;
+            ownership::check(&current.spec, authority, &network.id)?;
             self.engine
                 .delete(&format!("/services/{}", current.id))
                 .await
@@ -107,12 +119,12 @@ impl Operator for Arc<Swarm> {
         Box::pin(async move { self.usage_of(&name).await })
     }
 
-    fn end_replica(&self, name: FunctionName, id: String) -> Doing<'_, ()> {
-        Box::pin(async move { self.end_one(&name, &id).await })
+    fn end_replica(&self, name: FunctionName, id: String, authority: Authority) -> Doing<'_, ()> {
+        Box::pin(async move { self.end_one(&name, &id, authority).await })
     }
 
-    fn end_replicas(&self, name: FunctionName) -> Doing<'_, ()> {
-        Box::pin(async move { self.replace_all(&name).await })
+    fn end_replicas(&self, name: FunctionName, authority: Authority) -> Doing<'_, ()> {
+        Box::pin(async move { self.replace_all(&name, authority).await })
     }
 
     fn secrets(&self) -> Doing<'_, Vec<String>> {
@@ -137,7 +149,8 @@ impl Swarm {
         let (network, _) = self.attached().await?;
         let ground = self.ground(&network, &wanted).await?;
         let (registry, mut notes) = self.log_in(&wanted).await?;
-        let asked = spec::create(&wanted, &ground);
+        let mut asked = spec::create(&wanted, &ground);
+        ownership::mark(&mut asked);
         let made = self.engine.post("/services/create", &asked, registry).await;
         let made = made.map_err(|error| match error {
             EngineError::Says(StatusCode::CONFLICT, _) => {
@@ -280,18 +293,13 @@ impl Swarm {
     /// What an engine's error means to whoever asked for a change.
     pub(super) fn failed(&self, error: &EngineError) -> Failed {
         let told = self.unlisted(error).0;
-        let kind = match error {
-            EngineError::Says(StatusCode::BAD_REQUEST, _) => Trouble::Invalid,
-            EngineError::Says(StatusCode::CONFLICT, _) => Trouble::Conflict,
-            EngineError::Away(_) | EngineError::Says(StatusCode::SERVICE_UNAVAILABLE, _) => {
-                Trouble::Away
+        let kind = error.trouble();
+        let sentence = match (kind, error) {
+            (Trouble::Away, _) => format!("nothing was changed: {told}"),
+            (Trouble::Invalid, EngineError::Says(_, message)) => {
+                format!("Docker does not take it: {}", description(message))
             }
-            EngineError::Says(..) | EngineError::Broken(..) => Trouble::Refused,
-        };
-        let sentence = if kind == Trouble::Away {
-            format!("nothing was changed: {told}")
-        } else {
-            told
+            _ => told,
         };
         Failed::new(kind, sentence)
     }
@@ -305,7 +313,39 @@ fn raised(wanted: &Wanted) -> impl Iterator<Item = String> {
         .chain(Bound::Requests.note(&wanted.spec.requests))
 }
 
+/// What is behind `rpc error: code = … desc = `.
+fn description(message: &str) -> &str {
+    let behind = message
+        .strip_prefix("rpc error: code = ")
+        .and_then(|rest| rest.split_once(" desc = "));
+    behind.map_or(message, |(_, description)| description)
+}
+
 impl EngineError {
+    /// Whose mistake it is. Swarm says of constraints and of too large services with a 500 that they are invalid.
+    fn trouble(&self) -> Trouble {
+        let Self::Says(status, message) = self else {
+            return match self {
+                Self::Away(_) => Trouble::Away,
+                _ => Trouble::Refused,
+            };
+        };
+        let is_invalid = message.starts_with("rpc error: code = InvalidArgument ")
+            || message.starts_with("rpc error: code = Unknown ")
+                && (message.ends_with(" is invalid") || message.contains("too large"));
+        match *status {
+            StatusCode::CONFLICT => Trouble::Conflict,
+            StatusCode::NOT_FOUND => Trouble::Unknown,
+            StatusCode::SERVICE_UNAVAILABLE => Trouble::Away,
+            StatusCode::BAD_REQUEST
+            | StatusCode::NOT_ACCEPTABLE
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNPROCESSABLE_ENTITY => Trouble::Invalid,
+            _ if is_invalid => Trouble::Invalid,
+            _ => Trouble::Refused,
+        }
+    }
+
     /// Somebody else wrote first. Engines say so with a 500 (docs/decisions/0021).
     fn is_stale(&self) -> bool {
         matches!(self, Self::Says(_, message) if message.contains("out of sequence"))
@@ -315,6 +355,51 @@ impl EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_docker_does_not_take_is_told_from_a_docker_that_fails() {
+        let says = |status: u16, message: &str| {
+            EngineError::Says(StatusCode::from_u16(status).unwrap(), message.into())
+        };
+        for (status, message, kind) in [
+            (
+                400,
+                "rpc error: code = InvalidArgument desc = ContainerSpec: no",
+                Trouble::Invalid,
+            ),
+            (
+                500,
+                "rpc error: code = InvalidArgument desc = x",
+                Trouble::Invalid,
+            ),
+            (
+                500,
+                "rpc error: code = Unknown desc = value 'worker; x' is invalid",
+                Trouble::Invalid,
+            ),
+            (
+                500,
+                "rpc error: code = Unknown desc = raft: raft message is too large and can't be sent",
+                Trouble::Invalid,
+            ),
+            (422, "x", Trouble::Invalid),
+            (404, "service x not found", Trouble::Unknown),
+            (409, "x", Trouble::Conflict),
+            (403, "this proxy allows no changes", Trouble::Refused),
+            (
+                500,
+                "rpc error: code = Unknown desc = no space left",
+                Trouble::Refused,
+            ),
+            (500, "a value is invalid", Trouble::Refused),
+            (503, "This node is not a swarm manager", Trouble::Away),
+        ] {
+            assert_eq!(says(status, message).trouble(), kind, "{status} {message}");
+        }
+        let message = "rpc error: code = Unknown desc = key 'a' is invalid";
+        assert_eq!(description(message), "key 'a' is invalid");
+        assert_eq!(description("as it is"), "as it is");
+    }
 
     #[test]
     fn a_version_conflict_is_known_by_its_words() {

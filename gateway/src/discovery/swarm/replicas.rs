@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::Swarm;
 use super::engine::EngineError;
-use super::spec;
-use crate::discovery::operate::{Failed, Replica, Trouble};
+use super::{ownership, spec};
+use crate::discovery::operate::{Authority, Failed, Replica, Trouble};
 use crate::function::FunctionName;
 
 /// A task, as far as we tell of it.
@@ -96,13 +96,20 @@ impl Swarm {
     }
 
     /// Ends one task: TERM to its container, and Swarm makes another. Works on our own node only, whose engine we speak to.
-    pub(super) async fn end_one(&self, name: &FunctionName, id: &str) -> Result<(), Failed> {
+    pub(super) async fn end_one(
+        &self,
+        name: &FunctionName,
+        id: &str,
+        authority: Authority,
+    ) -> Result<(), Failed> {
         let unknown = || {
             Failed::new(
                 Trouble::Unknown,
                 format!("function '{name}' has no replica '{id}' that runs"),
             )
         };
+        let (network, _) = self.attached().await?;
+        ownership::check(&self.current(name).await?.spec, authority, &network.id)?;
         let tasks = self.tasks_of(name).await?;
         let task = tasks
             .into_iter()
@@ -140,8 +147,14 @@ impl Swarm {
     }
 
     /// Replaces all tasks, one after the other, each by one that runs before it is ended.
-    pub(super) async fn replace_all(&self, name: &FunctionName) -> Result<(), Failed> {
+    pub(super) async fn replace_all(
+        &self,
+        name: &FunctionName,
+        authority: Authority,
+    ) -> Result<(), Failed> {
+        let (network, _) = self.attached().await?;
         let change = |mut spec: Value| {
+            ownership::check(&spec, authority, &network.id)?;
             spec::roll(&mut spec);
             Ok(spec)
         };
