@@ -5,12 +5,14 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use hyper::Request;
+use h2::{Reason, RecvStream};
 use hyper::body::{Body, Frame, SizeHint};
+use hyper::header::CONTENT_LENGTH;
+use hyper::{HeaderMap, Request};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -31,7 +33,7 @@ pub enum Incoming {
     /// A body on a connection that carries one request at a time.
     One(One),
     /// A body beside others, over HTTP/2.
-    Many(hyper::body::Incoming),
+    Many(Many),
 }
 
 /// The side of a connection that brings the body of the request that is on it. Whoever has the body of an earlier one gets nothing,
@@ -85,6 +87,62 @@ impl Drop for One {
     }
 }
 
+/// The body of one of the requests on a connection. It ends where its stream says so and nowhere else: a stream that is reset, with
+/// NO_ERROR too, and a connection that ends leave it broken off (RFC 9113 §8.1).
+#[derive(Debug)]
+pub struct Many {
+    stream: RecvStream,
+    /// How much is to come, if that was announced; h2 holds the stream to it.
+    left: Option<u64>,
+    /// What is left are trailers, or nothing.
+    is_past_data: bool,
+}
+
+impl Many {
+    pub(crate) fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
+        let length = headers.get(CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        Self {
+            stream,
+            left: length,
+            is_past_data: false,
+        }
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if !self.is_past_data {
+            if let Some(data) = ready!(self.stream.poll_data(cx)).transpose()? {
+                // Fails for streams that have ended, and then there is no window.
+                let _ = self.stream.flow_control().release_capacity(data.len());
+                self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            self.is_past_data = true;
+        }
+        let trailers = ready!(self.stream.poll_trailers(cx))?;
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.left {
+            Some(left) => SizeHint::with_exact(left),
+            None if self.stream.is_end_stream() => SizeHint::with_exact(0),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+/// A reset with NO_ERROR broke the body off like any other. As it is, it would be passed on and taken for a good end.
+fn broken_off(error: h2::Error) -> BodyError {
+    match error.reason() {
+        Some(Reason::NO_ERROR) => "the client gave its stream up before the end".into(),
+        _ => error.into(),
+    }
+}
+
 impl Body for Incoming {
     type Data = Bytes;
     type Error = BodyError;
@@ -96,7 +154,7 @@ impl Body for Incoming {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::One(one) => one.lock().poll_frame(one.request, cx),
-            Self::Many(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Many(many) => many.poll_frame(cx).map_err(broken_off),
         }
     }
 
@@ -104,7 +162,7 @@ impl Body for Incoming {
         match self {
             Self::Empty => true,
             Self::One(one) => one.lock().is_over(one.request),
-            Self::Many(body) => body.is_end_stream(),
+            Self::Many(many) => many.stream.is_end_stream(),
         }
     }
 
@@ -112,7 +170,7 @@ impl Body for Incoming {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::One(one) => one.lock().size_hint(one.request),
-            Self::Many(body) => body.size_hint(),
+            Self::Many(many) => many.size_hint(),
         }
     }
 }

@@ -80,6 +80,9 @@ where
 pub struct ConnectionLimits {
     /// How long a request head may take to arrive, and a connection lie idle.
     pub read_timeout: Duration,
+    /// How long a stream of HTTP/2 may wait for its client to take a byte of an answer. Over HTTP/1.1 the kernel sees to it
+    /// ([`cut_those_who_take_nothing`]).
+    pub write_timeout: Duration,
     /// The bytes that a request head may have.
     pub max_header_bytes: usize,
     /// The header fields that a request may have. The service holds to it where HTTP does not: over HTTP/2, and below 100.
@@ -302,8 +305,8 @@ where
     }
 }
 
-/// Clients of HTTP/2 come, go and send nonsense: hyper has answered what can be answered.
-fn note(ended: hyper::Result<()>) {
+/// Clients of HTTP/2 come, go and send nonsense: h2 has answered what can be answered.
+fn note(ended: Result<(), ::h2::Error>) {
     if let Err(error) = ended {
         tracing::debug!("connection: {error}");
     }

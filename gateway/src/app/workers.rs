@@ -84,6 +84,7 @@ pub(super) fn limits(config: &Config, counts: (Gauge, IntCounter), most: Option<
     Limits {
         each: ConnectionLimits {
             read_timeout: config.read_timeout,
+            write_timeout: config.write_timeout,
             max_header_bytes: config.max_header_bytes,
             max_headers: config.max_headers,
         },

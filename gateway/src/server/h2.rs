@@ -1,25 +1,29 @@
-//! HTTP/2 without TLS, for whoever begins with its preface ("prior knowledge"): gRPC, and clients that share a connection.
+//! HTTP/2 with one client (RFC 9113), without TLS by prior knowledge: gRPC, and clients that share a connection.
+//!
+//! Each stream has a task of its own that makes the answer and sends it (`h2/stream.rs`); this file accepts streams and ends the
+//! connection.
 
-use std::convert::Infallible;
-use std::pin::{Pin, pin};
+mod stream;
+
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use hyper::server::conn::http2::Builder;
-use hyper::service::{Service, service_fn};
-use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use h2::server::{Builder, Connection};
+use h2::{Ping, PingPong};
+use hyper::Method;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{self, sleep, timeout};
 
+use self::stream::Stream;
 use super::{Answers, ConnectionLimits};
+use crate::alarm::Alarm;
 use crate::drain::{Guest, Phase};
-use crate::incoming::{Incoming, Prefixed, Stream};
-use crate::reply::{Body, BodyError};
+use crate::incoming::{self, Incoming, Many, Prefixed};
 
 /// What a client that knows begins with (RFC 9113 §3.4). An HTTP/1 parser fails on it and has taken nothing of it.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -33,9 +37,11 @@ const LOOKED_AT: usize = 100;
 const AT_ONCE: Duration = Duration::from_secs(1);
 /// What of an answer waits for a client's window, for each of its calls.
 const SEND_BUFFER: usize = 64 * 1024;
+/// What a client may send of request bodies before it is read: on one stream, and on all streams of the connection together.
+const RECEIVE_WINDOW: u32 = 1024 * 1024;
 /// How long a client may take to say that it has understood the end, once it has no call left.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// How long a client that is silent may take to answer a ping.
+/// How long a client may take to answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Serves one connection to its end.
@@ -44,15 +50,21 @@ pub(super) async fn serve<I, S>(
     service: S,
     limits: ConnectionLimits,
     mut guest: Guest,
-) -> hyper::Result<()>
+) -> Result<(), h2::Error>
 where
-    I: Stream + 'static,
+    I: incoming::Stream + 'static,
     S: Answers,
 {
+    let handshake = timeout(limits.read_timeout, protocol(limits).handshake(io));
+    let shaken = tokio::select! {
+        shaken = handshake => shaken,
+        () = guest.reached(Phase::Over) => return Ok(()),
+    };
+    let Ok(connection) = shaken else {
+        return Ok(());
+    };
     let calls = Calls::default();
-    let counted = counted(service, calls.clone());
-    let io = TokioIo::new(io);
-    let mut connection = pin!(protocol(limits).serve_connection(io, counted));
+    let mut accepting = Accepting::new(connection?, service, calls.clone(), limits);
     let mut next = Phase::Leaving;
     loop {
         let seen = calls.begun();
@@ -63,21 +75,21 @@ where
                     return Ok(());
                 }
                 // A client that means no harm goes on elsewhere, and loses nothing.
-                connection.as_mut().graceful_shutdown();
+                accepting.connection.graceful_shutdown();
                 next = Phase::Over;
             }
-            ended = connection.as_mut() => return ended,
+            ended = &mut accepting => return ended,
             () = guest.reached(next) => {
                 if next == Phase::Over {
                     return Ok(());
                 }
                 // Better than HTTP/1's word: the client knows which of its calls were taken.
-                connection.as_mut().graceful_shutdown();
+                accepting.connection.graceful_shutdown();
                 next = Phase::Over;
             }
             () = sleep(limits.read_timeout), if next == Phase::Leaving => {
                 if calls.none_since(seen) {
-                    connection.as_mut().graceful_shutdown();
+                    accepting.connection.graceful_shutdown();
                     next = Phase::Over;
                 }
             }
@@ -90,17 +102,120 @@ where
     }
 }
 
-fn protocol(limits: ConnectionLimits) -> Builder<TokioExecutor> {
-    let mut http = Builder::new(TokioExecutor::new());
+fn protocol(limits: ConnectionLimits) -> Builder {
+    let mut http = Builder::new();
     let head = u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX);
-    http.timer(TokioTimer::new())
-        .max_concurrent_streams(MOST_STREAMS)
+    http.max_concurrent_streams(MOST_STREAMS)
         .max_pending_accept_reset_streams(MOST_TAKEN_BACK)
         .max_header_list_size(head)
-        .max_send_buf_size(SEND_BUFFER)
-        .keep_alive_interval(limits.read_timeout)
-        .keep_alive_timeout(PING_TIMEOUT);
+        .max_send_buffer_size(SEND_BUFFER)
+        .initial_window_size(RECEIVE_WINDOW)
+        .initial_connection_window_size(RECEIVE_WINDOW);
     http
+}
+
+/// Accepts the streams of one connection and gives each a task; drives the connection.
+struct Accepting<I, S> {
+    connection: Connection<Prefixed<I>, Bytes>,
+    service: S,
+    calls: Calls,
+    keep_alive: Option<KeepAlive>,
+    write_timeout: Duration,
+}
+
+impl<I: incoming::Stream, S: Answers> Accepting<I, S> {
+    fn new(
+        mut connection: Connection<Prefixed<I>, Bytes>,
+        service: S,
+        calls: Calls,
+        limits: ConnectionLimits,
+    ) -> Self {
+        let pings = connection.ping_pong();
+        Self {
+            connection,
+            service,
+            calls,
+            keep_alive: pings.map(|pings| KeepAlive::new(pings, limits.read_timeout)),
+            write_timeout: limits.write_timeout,
+        }
+    }
+}
+
+impl<I: incoming::Stream, S: Answers> Future for Accepting<I, S> {
+    type Output = Result<(), h2::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        loop {
+            if let Some(keep_alive) = &mut this.keep_alive {
+                let is_silent = keep_alive.poll(cx).is_ready();
+                if is_silent {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            let Some(accepted) = ready!(this.connection.poll_accept(cx)) else {
+                return Poll::Ready(Ok(()));
+            };
+            let (request, respond) = accepted?;
+            let running = this.calls.begin();
+            let is_head = *request.method() == Method::HEAD;
+            let (head, body) = request.into_parts();
+            let body = Incoming::Many(Many::new(body, &head.headers));
+            let answer = this
+                .service
+                .answer(Box::new(hyper::Request::from_parts(head, body)));
+            let stream = Stream {
+                respond,
+                running,
+                is_head,
+                write_timeout: this.write_timeout,
+            };
+            tokio::spawn(stream.answer(answer));
+        }
+    }
+}
+
+/// Pings a client, so that one that is gone does not keep its connection.
+struct KeepAlive {
+    pings: PingPong,
+    interval: Duration,
+    is_asked: bool,
+    due: time::Instant,
+    alarm: Alarm,
+}
+
+impl KeepAlive {
+    fn new(pings: PingPong, interval: Duration) -> Self {
+        Self {
+            pings,
+            interval,
+            is_asked: false,
+            due: time::Instant::now() + interval,
+            alarm: Alarm::default(),
+        }
+    }
+
+    /// Ready when a ping was not answered in time.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.is_asked && self.pings.poll_pong(cx).is_ready() {
+                // An error is the connection's own, and ends it.
+                self.is_asked = false;
+                self.due = time::Instant::now() + self.interval;
+            }
+            ready!(self.alarm.poll(cx, self.due));
+            if self.is_asked {
+                return Poll::Ready(());
+            }
+            self.is_asked = self.pings.send_ping(Ping::opaque()).is_ok();
+            let wait = if self.is_asked {
+                PING_TIMEOUT
+            } else {
+                self.interval
+            };
+            self.due = time::Instant::now() + wait;
+        }
+    }
 }
 
 /// The calls of one connection.
@@ -160,7 +275,7 @@ impl Calls {
 struct Running {
     calls: Calls,
     began: Instant,
-    /// Whether it came to an end of its own.
+    /// Whether it came to an end that is not the client's taking it back.
     is_answered: bool,
 }
 
@@ -171,62 +286,6 @@ impl Drop for Running {
     }
 }
 
-/// The service, with each call counted until its answer's body has ended.
-fn counted<S: Answers>(
-    service: S,
-    calls: Calls,
-) -> impl Service<
-    Request<hyper::body::Incoming>,
-    Response = Response<Body>,
-    Error = Infallible,
-    Future: Send + 'static,
-> {
-    service_fn(move |request: Request<hyper::body::Incoming>| {
-        let running = calls.begin();
-        let answer = service.answer(Box::new(request.map(Incoming::Many)));
-        async move {
-            let answer = answer.await;
-            let answer = answer.whole();
-            Ok(answer.map(|body| Body::stream(Held { body, running })))
-        }
-    })
-}
-
-struct Held {
-    body: Body,
-    running: Running,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // A body that is known to have ended is not asked again.
-        self.running.is_answered |= self.body.is_end_stream();
-    }
-}
-
-impl HttpBody for Held {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        // Nobody asks again after trailers.
-        self.running.is_answered |= match &polled {
-            Poll::Ready(Some(Ok(frame))) => frame.is_trailers(),
-            Poll::Ready(_) => true,
-            Poll::Pending => false,
-        };
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
+#[cfg(test)]
+#[path = "h2_tests.rs"]
+mod tests;

@@ -17,6 +17,7 @@ use tokio::io::AsyncWrite;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+pub(super) use self::answer::date;
 use self::request::{About, Head, Wrong};
 use self::wire::{Wire, Writer};
 use super::{Answers, ConnectionLimits};

@@ -20,6 +20,7 @@ async fn heard(sent: &str) -> String {
     let (mut client, (server, _)) = (client.unwrap(), server.unwrap());
     let limits = ConnectionLimits {
         read_timeout: Duration::from_secs(10),
+        write_timeout: Duration::from_secs(10),
         max_header_bytes: 1000,
         max_headers: 10,
     };

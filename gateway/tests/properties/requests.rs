@@ -62,6 +62,7 @@ pub fn check(bytes: &[u8]) {
     let mut choices = Choices::new(rest);
     let limits = ConnectionLimits {
         read_timeout: Duration::from_secs(3600),
+        write_timeout: Duration::from_secs(3600),
         max_header_bytes: choices.of(&[16 * 1024, 16 * 1024, 300, 1500]),
         max_headers: choices.of(&[100, 10, 120]),
     };

@@ -142,8 +142,15 @@ thread_local! {
     static DATE_LINE: Cell<(i64, [u8; 29])> = const { Cell::new((i64::MIN, [0; 29])) };
 }
 
-/// RFC 9110 §6.6.1. The second changes seldom, and to look at the coarse clock costs next to nothing.
+/// RFC 9110 §6.6.1.
 fn write_date(into: &mut Vec<u8>) {
+    for piece in [b"date: ".as_slice(), &date(), b"\r\n"] {
+        into.extend_from_slice(piece);
+    }
+}
+
+/// What time it is, as a field says it. The second changes seldom, and to look at the coarse clock costs next to nothing.
+pub(in crate::server) fn date() -> [u8; 29] {
     let now = clock_gettime(ClockId::RealtimeCoarse).tv_sec;
     let (mut second, mut date) = DATE_LINE.get();
     if second != now {
@@ -154,7 +161,5 @@ fn write_date(into: &mut Vec<u8>) {
         date.copy_from_slice(&text.as_bytes()[..29]);
         DATE_LINE.set((second, date));
     }
-    for piece in [b"date: ".as_slice(), &date, b"\r\n"] {
-        into.extend_from_slice(piece);
-    }
+    date
 }
