@@ -171,7 +171,8 @@ impl Received {
             Self::One(connection) if connection.is_free() => {
                 After::Free(Connection::One(connection))
             }
-            _ => After::Spent,
+            Self::One(_) => After::Spent,
+            Self::Many(_) => After::Shared,
         }
     }
 }
@@ -182,6 +183,8 @@ pub enum After {
     Free(Connection),
     /// The request goes on: its answer came early.
     Ahead(Box<Http1>),
+    /// Calls share it, and it is kept elsewhere. The request may go on: its answer came early.
+    Shared,
     /// No other request can follow.
     Spent,
 }
@@ -196,7 +199,7 @@ impl Body for Received {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::One(connection) => connection.poll_frame(cx).map_err(Into::into),
-            Self::Many(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Many(body) => poll_shared(body, cx),
         }
     }
 
@@ -212,6 +215,21 @@ impl Body for Received {
             Self::One(connection) => connection.size_hint(),
             Self::Many(body) => body.size_hint(),
         }
+    }
+}
+
+/// The next piece of an answer over HTTP/2. It ends where its stream says so and nowhere else: hyper takes a reset with NO_ERROR, and
+/// a GOAWAY that gives the stream up, for the end of it.
+fn poll_shared(
+    body: &mut Incoming,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    match Pin::new(&mut *body).poll_frame(cx) {
+        Poll::Ready(None) if !body.is_end_stream() => {
+            let what = "it gave its stream up before the end of the answer";
+            Poll::Ready(Some(Err(what.into())))
+        }
+        polled => polled.map_err(Into::into),
     }
 }
 

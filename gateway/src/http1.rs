@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
 use hyper::{Method, Request, Response, StatusCode};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -34,6 +35,8 @@ pub struct Http1 {
     sending: Writing<Upload>,
     receiving: Receiving,
     alarm: Alarm,
+    /// The socket's limit for what is not acknowledged, while it is lifted.
+    lifted: Option<Duration>,
 }
 
 /// Why a request has no answer.
@@ -58,6 +61,7 @@ impl Http1 {
             sending: Writing::default(),
             receiving: Receiving::default(),
             alarm: Alarm::default(),
+            lifted: None,
         }
     }
 
@@ -73,6 +77,10 @@ impl Http1 {
 
     /// Begins a request, with what its function is told, if it is a call. It is sent while its answer is waited for.
     pub fn begin<B>(&mut self, head: &Request<B>, told: Option<&Told<'_>>, body: Upload) {
+        if let Some(limit) = self.lifted.take() {
+            // If that fails the connection has gone.
+            let _ = SockRef::from(&self.io).set_tcp_user_timeout(Some(limit));
+        }
         send::begin(&mut self.sending, head, told, body);
         self.receiving.begin(*head.method() == Method::HEAD);
     }
@@ -90,8 +98,27 @@ impl Http1 {
         .await
     }
 
+    /// Sends what can be sent of the request.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Halt<upload::Error>>> {
+        let sent = self.sending.poll(cx, &mut self.io);
+        if sent.is_pending() && self.lifted.is_none() && !self.sending.is_written() {
+            self.lift_limit();
+        }
+        sent
+    }
+
+    /// The function has no room for more of the request. To the kernel a host that lives and does not read is like one that has gone;
+    /// here the call's own limits end the wait.
+    fn lift_limit(&mut self) {
+        let socket = SockRef::from(&self.io);
+        self.lifted = socket.tcp_user_timeout().ok().flatten();
+        if self.lifted.is_some() {
+            let _ = socket.set_tcp_user_timeout(None);
+        }
+    }
+
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Unanswered>> {
-        match self.sending.poll(cx, &mut self.io) {
+        match self.poll_send(cx) {
             Poll::Ready(Err(Halt::Body(error))) => {
                 return Poll::Ready(Err(Unanswered::Caller(error)));
             }
@@ -116,7 +143,7 @@ impl Http1 {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Unanswered>>> {
-        if let Poll::Ready(Err(Halt::Body(error))) = self.sending.poll(cx, &mut self.io) {
+        if let Poll::Ready(Err(Halt::Body(error))) = self.poll_send(cx) {
             return Poll::Ready(Some(Err(Unanswered::Caller(error))));
         }
         self.receiving.poll_frame(cx, &mut self.io)
@@ -128,17 +155,13 @@ impl Http1 {
         self.receiving.is_kept_after_all() && !self.sending.is_done() && !self.sending.has_failed()
     }
 
-    /// Sends what is left of a request whose answer has ended, as long as some of it goes out within this limit.
+    /// Sends what is left of a request whose answer has ended, for so long at most: a caller that sends it byte by byte would hold
+    /// its call for ever.
     pub async fn send_the_rest(&mut self, limit: Duration) {
-        let (mut sent, mut due) = (self.sending.sent(), Instant::now() + limit);
-        poll_fn(|cx| {
-            if self.sending.poll(cx, &mut self.io).is_ready() {
-                return Poll::Ready(());
-            }
-            if self.sending.sent() != sent {
-                (sent, due) = (self.sending.sent(), Instant::now() + limit);
-            }
-            self.alarm.poll(cx, due)
+        let due = Instant::now() + limit;
+        poll_fn(|cx| match self.poll_send(cx) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => self.alarm.poll(cx, due),
         })
         .await;
     }

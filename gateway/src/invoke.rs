@@ -39,6 +39,7 @@ use crate::reply::{self, Body, Failure};
 use crate::table::{Function, Table};
 use crate::told::{Ids, Told};
 use crate::turnstile::{Place, Turnstile};
+use crate::upload::Progress;
 
 /// The limits of a call, where the function sets none of its own.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +88,8 @@ pub struct Invoker {
 struct Taken {
     response: Response<Received>,
     lease: Lease,
+    /// Its request's body, if there is one.
+    upload: Option<Progress>,
 }
 
 impl Taken {
@@ -159,7 +162,11 @@ impl Invoker {
                 .begin(client, *function, head)
             }
             Ok((taken, idle)) => {
-                let Taken { response, lease } = taken;
+                let Taken {
+                    response,
+                    lease,
+                    upload,
+                } = taken;
                 call.answered(response.status().as_u16());
                 tracing::debug!(
                     function = name,
@@ -169,10 +176,8 @@ impl Invoker {
                 );
                 let (mut head, body) = response.into_parts();
                 headers::inbound(&mut head.headers);
-                Response::from_parts(
-                    head,
-                    Body::stream(Answer::new(body, lease, self.worker, call, idle)),
-                )
+                let answer = Answer::new(body, lease, upload, self.worker, call, idle);
+                Response::from_parts(head, Body::stream(answer))
             }
             Err(error) => {
                 call.answered(error.status().as_u16());

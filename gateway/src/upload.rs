@@ -3,13 +3,15 @@
 //! The beginning of a body, up to [`KEPT`] bytes in [`MOST_PIECES`], is kept while it is sent. Until more than that has been sent the
 //! body can begin anew on another connection; the one before then gets no more of it.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
 use crate::incoming::Incoming;
 use crate::quantity;
@@ -56,6 +58,16 @@ pub struct Shared {
     received: u64,
     /// The function has got all that the client has sent so far.
     is_waiting: bool,
+    /// Its end has come, or it broke off, or its connection sends no more of it.
+    is_over: bool,
+    /// The client broke it off, or sent more than it may.
+    is_broken: bool,
+    /// Once its call is answered: when something of it came last.
+    moved: Option<Instant>,
+    /// The task that sends it, while that waits for the client.
+    sender: Option<Waker>,
+    /// The task that waits for its end.
+    watcher: Option<Waker>,
 }
 
 #[derive(Clone)]
@@ -80,7 +92,24 @@ impl Source {
             most,
             received: 0,
             is_waiting: false,
+            is_over: false,
+            is_broken: false,
+            moved: None,
+            sender: None,
+            watcher: None,
         })))
+    }
+
+    /// How it goes on once its call is answered; `None` if there is no body.
+    #[must_use]
+    pub fn progress(&self) -> Option<Progress> {
+        match self {
+            Self::Empty => None,
+            Self::Client(shared) => {
+                lock(shared).moved = Some(Instant::now());
+                Some(Progress(shared.clone()))
+            }
+        }
     }
 
     /// Whether the client is the one who is waited for.
@@ -90,6 +119,20 @@ impl Source {
             Self::Empty => false,
             Self::Client(shared) => lock(shared).is_waiting,
         }
+    }
+
+    /// What the client did wrong with it, if it broke it off or sent more than it may.
+    #[must_use]
+    pub fn fault(&self) -> Option<Error> {
+        let Self::Client(shared) = self else {
+            return None;
+        };
+        let shared = lock(shared);
+        if shared.received > shared.most {
+            return Some(Box::new(Overrun(shared.most)));
+        }
+        let what = "the caller broke it off";
+        shared.is_broken.then(|| what.into())
     }
 
     /// Whether all of it can be sent from the beginning.
@@ -110,6 +153,7 @@ impl Source {
                 let sending = {
                     let mut shared = lock(shared);
                     shared.sending += 1;
+                    (shared.is_over, shared.moved) = (false, None);
                     shared.sending
                 };
                 Upload(Some(Sending {
@@ -124,6 +168,78 @@ impl Source {
 
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A body that is sent on while its call is being answered, and perhaps after that.
+pub struct Progress(Arc<Mutex<Shared>>);
+
+impl Progress {
+    /// When something of it came last, or the watch began.
+    pub(crate) fn moved(&self) -> Option<Instant> {
+        lock(&self.0).moved
+    }
+
+    /// Whether the client broke it off, or sent more than it may.
+    pub(crate) fn is_broken(&self) -> bool {
+        lock(&self.0).is_broken
+    }
+
+    /// Waits until all of it has come, or no more of it will.
+    pub(crate) async fn over(&self) {
+        poll_fn(|cx| {
+            let mut shared = lock(&self.0);
+            if shared.is_over || shared.incoming.is_end_stream() {
+                return Poll::Ready(());
+            }
+            note(&mut shared.watcher, cx);
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Whether more of it may come.
+    pub(crate) fn goes_on(&self) -> bool {
+        let shared = lock(&self.0);
+        !shared.is_over && !shared.incoming.is_end_stream()
+    }
+
+    /// No more of it is taken from the client, nor sent.
+    pub(crate) fn end(&self) {
+        end(&self.0);
+    }
+}
+
+/// No more of it is taken from the client, nor sent. A connection that calls share may keep its `Upload` for longer than that.
+fn end(shared: &Mutex<Shared>) {
+    let (left, sender) = {
+        let mut shared = lock(shared);
+        shared.sending += 1;
+        shared.is_over = true;
+        (std::mem::take(&mut shared.incoming), shared.sender.take())
+    };
+    drop(left);
+    if let Some(sender) = sender {
+        sender.wake();
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        // The call has no answer, and will have none.
+        if let Self::Client(shared) = self
+            && lock(shared).moved.is_none()
+        {
+            end(shared);
+        }
+    }
+}
+
+/// Notes the task to wake.
+fn note(waker: &mut Option<Waker>, cx: &Context<'_>) {
+    match waker {
+        Some(waker) => waker.clone_from(cx.waker()),
+        none => *none = Some(cx.waker().clone()),
+    }
 }
 
 /// The body of one request to one endpoint.
@@ -147,9 +263,24 @@ impl Upload {
 impl Shared {
     /// The next piece from the client, kept if there is room.
     fn receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, Error>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        self.is_waiting = polled.is_pending();
-        let Some(frame) = ready!(polled) else {
+        let received = self.next_piece(cx);
+        self.is_waiting = received.is_pending();
+        match &received {
+            Poll::Pending => note(&mut self.sender, cx),
+            Poll::Ready(Some(Ok(_))) => self.moved = self.moved.map(|_| Instant::now()),
+            Poll::Ready(end) => {
+                self.is_over = true;
+                self.is_broken = end.is_some();
+                if let Some(watcher) = self.watcher.take() {
+                    watcher.wake();
+                }
+            }
+        }
+        received
+    }
+
+    fn next_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, Error>>> {
+        let Some(frame) = ready!(Pin::new(&mut self.incoming).poll_frame(cx)) else {
             return Poll::Ready(None);
         };
         let piece = match frame?.into_data() {
@@ -178,6 +309,19 @@ impl Shared {
     }
 }
 
+impl Drop for Sending {
+    fn drop(&mut self) {
+        let mut shared = lock(&self.shared);
+        if shared.sending != self.sending {
+            return;
+        }
+        shared.is_over = true;
+        if let Some(watcher) = shared.watcher.take() {
+            watcher.wake();
+        }
+    }
+}
+
 impl Body for Upload {
     type Data = Bytes;
     type Error = Error;
@@ -191,7 +335,7 @@ impl Body for Upload {
         };
         let mut shared = lock(&this.shared);
         if shared.sending != this.sending {
-            return Poll::Ready(Some(Err("the request has gone to another endpoint".into())));
+            return Poll::Ready(Some(Err("no more of it is sent here".into())));
         }
         let piece = match shared.left_from(this.next).first() {
             Some(kept) => kept.clone(),

@@ -120,7 +120,8 @@ impl<B> Writing<B> {
         }
     }
 
-    fn is_written(&self) -> bool {
+    /// Whether all that there is has been given to the connection: what is still to come is the body's.
+    pub(crate) fn is_written(&self) -> bool {
         self.gone == self.framing.len() && self.data.is_empty()
     }
 

@@ -217,7 +217,7 @@ impl Invoker {
                     }
                 }
             }
-            return self.judge(function, lease, sent);
+            return self.judge(function, lease, outgoing, sent);
         }
     }
 
@@ -287,9 +287,17 @@ impl Invoker {
         &self,
         function: &Function,
         lease: Lease,
+        outgoing: &Outgoing<'_>,
         sent: Result<Response<Received>, SendError>,
     ) -> Result<Result<Taken, Miss>, InvokeError> {
         let endpoint = lease.endpoint();
+        // Over HTTP/2 a request that its caller breaks off has its stream reset, and that may be all that is seen here.
+        let sent = sent.map_err(|error| match error {
+            SendError::Broken(cause) => outgoing
+                .fault()
+                .map_or(SendError::Broken(cause), SendError::Caller),
+            error => error,
+        });
         match sent {
             Ok(response) => {
                 let word = retry::word(&response);
@@ -309,7 +317,11 @@ impl Invoker {
                         }
                     }
                 }
-                let taken = Taken { response, lease };
+                let taken = Taken {
+                    response,
+                    lease,
+                    upload: outgoing.progress(),
+                };
                 Ok(match word {
                     None => Ok(taken),
                     Some(word) => Err(Miss::Declined(word, Box::new(taken))),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::runtime::Handle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::alarm::Alarm;
 use crate::connection::{After, Connection, Received};
@@ -15,6 +15,7 @@ use crate::duration;
 use crate::endpoint::Lease;
 use crate::metrics::Call;
 use crate::reply::BodyError;
+use crate::upload::Progress;
 
 /// A response body that holds what its call holds: the lease, the connection, the clock of its metrics.
 pub struct Answer {
@@ -34,14 +35,46 @@ pub struct Answer {
 struct Coming {
     body: Received,
     lease: Lease,
+    /// The request's body, which may go on beside the answer.
+    upload: Option<Progress>,
+}
+
+impl Coming {
+    /// Whether all of the answer has come. One whose length was announced needs no end of its stream for that.
+    fn is_whole(&self) -> bool {
+        self.body.is_end_stream() || self.body.size_hint().exact() == Some(0)
+    }
+
+    fn is_broken_by_caller(&self) -> bool {
+        self.upload.as_ref().is_some_and(Progress::is_broken)
+    }
+
+    /// The caller gets no more of the answer, and the function no more of the request.
+    fn give_up(self) {
+        if let Some(upload) = &self.upload {
+            upload.end();
+        }
+    }
 }
 
 impl Answer {
     /// Takes over what the call holds until the body has ended.
     #[must_use]
-    pub fn new(body: Received, lease: Lease, worker: usize, call: Call, idle: Duration) -> Self {
+    pub fn new(
+        body: Received,
+        lease: Lease,
+        upload: Option<Progress>,
+        worker: usize,
+        call: Call,
+        idle: Duration,
+    ) -> Self {
+        let coming = Coming {
+            body,
+            lease,
+            upload,
+        };
         let mut answer = Self {
-            coming: Some(Coming { body, lease }),
+            coming: Some(coming),
             worker,
             call,
             idle,
@@ -54,27 +87,43 @@ impl Answer {
     }
 
     /// Once the body has ended as it should, the connection can carry another call, as soon as all of this one's request has gone
-    /// out.
+    /// out. That keeps the call's room, and may take as long as an answer may be silent.
     fn finish_if_over(&mut self) {
         let is_over = |coming: &mut Coming| coming.body.is_end_stream();
-        let Some(Coming { body, lease }) = self.coming.take_if(is_over) else {
+        let Some(coming) = self.coming.take_if(is_over) else {
             return;
         };
+        let Coming {
+            body,
+            lease,
+            upload,
+        } = coming;
         match body.after() {
             After::Free(connection) => lease.endpoint().keep_idle(self.worker, connection),
             After::Ahead(mut connection) => {
-                // Both sides would have to be closed otherwise. Without a runtime we are at an end, and they are.
+                // Both sides would have to be closed otherwise.
                 let (worker, idle) = (self.worker, self.idle);
-                let rest = async move {
+                let room = self.call.release();
+                go_on(async move {
                     connection.send_the_rest(idle).await;
                     if connection.is_free() {
                         let endpoint = lease.endpoint();
                         endpoint.keep_idle(worker, Connection::One(connection));
                     }
+                    drop(room);
+                });
+            }
+            After::Shared => {
+                let Some(upload) = upload.filter(Progress::goes_on) else {
+                    return;
                 };
-                if let Ok(runtime) = Handle::try_current() {
-                    runtime.spawn(rest);
-                }
+                let (idle, held) = (self.idle, (lease, self.call.release()));
+                go_on(async move {
+                    // Ended or not: what is left of it is not sent.
+                    let _ = timeout(idle, upload.over()).await;
+                    upload.end();
+                    drop(held);
+                });
             }
             After::Spent => {}
         }
@@ -87,18 +136,37 @@ impl Answer {
         cause: BodyError,
         cx: &Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(Coming { lease, .. }) = self.coming.take() {
-            self.call.function().broke();
-            tracing::warn!(endpoint = %lease.endpoint().address().socket, %cause, "answer broke off");
+        if let Some(coming) = self.coming.take() {
+            let endpoint = coming.lease.endpoint().address().socket;
+            if coming.is_broken_by_caller() {
+                self.call.left();
+                tracing::debug!(%endpoint, %cause, "the caller broke its request off, and so its answer ends");
+            } else {
+                self.call.function().broke();
+                tracing::warn!(%endpoint, %cause, "answer broke off");
+            }
+            coming.give_up();
         }
         self.broken = Some(cause);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
+    /// Whether nothing has moved for too long, in either direction.
     fn has_waited_too_long(&mut self, cx: &mut Context<'_>) -> bool {
-        let due = *self.due.get_or_insert_with(|| Instant::now() + self.idle);
-        self.alarm.poll(cx, due).is_ready()
+        let idle = self.idle;
+        let due = self.due.get_or_insert_with(|| Instant::now() + idle);
+        while self.alarm.poll(cx, *due).is_ready() {
+            let upload = self
+                .coming
+                .as_ref()
+                .and_then(|coming| coming.upload.as_ref());
+            match upload.and_then(Progress::moved) {
+                Some(moved) if moved + idle > *due => *due = moved + idle,
+                _ => return true,
+            }
+        }
+        false
     }
 }
 
@@ -150,5 +218,18 @@ impl Drop for Answer {
     fn drop(&mut self) {
         // The server stops asking once it has as many bytes as were announced.
         self.finish_if_over();
+        if let Some(coming) = self.coming.take() {
+            if !coming.is_whole() {
+                self.call.left();
+            }
+            coming.give_up();
+        }
+    }
+}
+
+/// Has something done after a call. Without a runtime we are at an end.
+fn go_on(work: impl Future<Output = ()> + Send + 'static) {
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(work);
     }
 }

@@ -9,7 +9,7 @@ use crate::endpoint::WATCHDOG;
 use crate::incoming::{Asked, Incoming};
 use crate::metrics::Retried;
 use crate::told::Told;
-use crate::upload::{Source, Upload};
+use crate::upload::{self, Progress, Source, Upload};
 
 /// A watchdog's word to its gateway that a call was not taken (docs/decisions/0012).
 pub(super) const NOT_ACCEPTED: HeaderName = HeaderName::from_static("x-skep-not-accepted");
@@ -89,6 +89,16 @@ impl<'a> Outgoing<'a> {
     /// The body for the next endpoint. An earlier sending gets no more of it.
     pub(super) fn body(&self) -> Upload {
         self.body.send()
+    }
+
+    /// How its body goes on once the call is answered.
+    pub(super) fn progress(&self) -> Option<Progress> {
+        self.body.progress()
+    }
+
+    /// What the caller did wrong with its body.
+    pub(super) fn fault(&self) -> Option<upload::Error> {
+        self.body.fault()
     }
 
     /// Whether its body can be sent from the beginning once more.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use hyper::Response;
 use hyper::header::UPGRADE;
 use hyper::http::response::Parts;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
@@ -95,6 +96,8 @@ impl Tunnel {
             return;
         };
         let (function, come) = function.into_parts();
+        // A function that does not read for a while is not gone; if that fails the connection is.
+        let _ = SockRef::from(&function).set_tcp_user_timeout(Some(self.idle));
         let (read, write) = function.into_split();
         let frames = || has_frames.then(Frames::default);
         let mut ends = Ends {

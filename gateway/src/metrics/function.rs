@@ -238,6 +238,16 @@ impl Call {
         self.places = places;
     }
 
+    /// Gives up the room that it keeps, to be held by what goes on after it.
+    pub fn release(&mut self) -> [Option<Place>; 2] {
+        std::mem::take(&mut self.places)
+    }
+
+    /// The caller has gone, or broke its request off, before its answer has ended.
+    pub fn left(&mut self) {
+        self.code = CLIENT_GONE;
+    }
+
     /// The status that the caller is told. Without one the caller went away before.
     pub fn answered(&mut self, code: u16) {
         self.code = code;
