@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Shared};
 use crate::duration;
 use crate::function::Protocol;
 use crate::http1::Http1;
@@ -75,7 +75,7 @@ pub async fn connect(
             let (connection, driver) = handshake.map_err(refused)?;
             // Its errors reach the calls through their responses.
             tokio::spawn(async { driver.await.unwrap_or_default() });
-            Ok(Connection::Many(connection))
+            Ok(Connection::Many(Shared::new(connection)))
         }
     }
 }

@@ -1,6 +1,8 @@
 //! One connection to an endpoint that can carry calls: one at a time over HTTP/1.1, many side by side over HTTP/2.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -22,7 +24,54 @@ pub enum Connection {
     /// Carries one call after the other.
     One(Box<Http1>),
     /// Carries calls side by side; this is one of its handles.
-    Many(http2::SendRequest<Upload>),
+    Many(Shared),
+}
+
+/// Requests that wait on one connection until the function takes another stream, those included whose callers have gone: hyper keeps
+/// them all. A function that takes no more would fill the gateway's memory with them.
+const MOST_QUEUED: usize = 10_000;
+
+/// A handle to a connection that calls share.
+#[derive(Clone)]
+pub struct Shared {
+    requests: http2::SendRequest<Upload>,
+    queued: Arc<AtomicUsize>,
+}
+
+/// A request that waits for its stream, counted until it has that. It travels with the request.
+#[derive(Clone)]
+struct Queued {
+    _counted: Arc<Counted>,
+}
+
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    /// The first handle to a connection.
+    #[must_use]
+    pub fn new(requests: http2::SendRequest<Upload>) -> Self {
+        Self {
+            requests,
+            queued: Arc::default(),
+        }
+    }
+
+    fn send(mut self, mut request: Request<Upload>) -> Waiting {
+        let counted = Arc::new(Counted(self.queued.clone()));
+        if self.queued.fetch_add(1, Ordering::Relaxed) >= MOST_QUEUED {
+            return Waiting::Refused;
+        }
+        request
+            .extensions_mut()
+            .insert(Queued { _counted: counted });
+        Waiting::Many(Box::pin(self.requests.try_send_request(request)))
+    }
 }
 
 /// An answer's body as it comes; it holds the connection that it comes on.
@@ -38,6 +87,8 @@ pub enum Received {
 pub enum SendError {
     /// Nothing of it was sent: the cause.
     Unsent(String),
+    /// The same, and another try on this connection would be in vain: the cause.
+    Full(String),
     /// The caller's body did not come to its end.
     Caller(upload::Error),
     /// The connection ended before a byte of the answer came. It may have run: the cause.
@@ -52,7 +103,7 @@ impl Connection {
     pub fn is_ready(&self) -> bool {
         match self {
             Self::One(connection) => connection.is_free(),
-            Self::Many(connection) => connection.is_ready(),
+            Self::Many(connection) => connection.requests.is_ready(),
         }
     }
 
@@ -82,9 +133,7 @@ impl Connection {
                 connection.begin(head, told, body);
                 Waiting::One(connection)
             }
-            Self::Many(mut connection) => Waiting::Many(Box::pin(
-                connection.try_send_request(in_h2(head, told, body)),
-            )),
+            Self::Many(connection) => connection.send(in_h2(head, told, body)),
         }
     }
 }
@@ -99,6 +148,8 @@ pub enum Waiting {
     One(Box<Http1>),
     /// On one that calls share.
     Many(Coming),
+    /// Too many wait on that already.
+    Refused,
 }
 
 impl Waiting {
@@ -116,6 +167,10 @@ impl Waiting {
                 Some(Ok(answer)) => Ok(Ok(answer.map(|()| Received::One(connection)))),
                 Some(Err(error)) => Ok(Err(error.into())),
             },
+            Self::Refused => {
+                let what = format!("{MOST_QUEUED} requests wait for a stream already");
+                Ok(Err(SendError::Full(what)))
+            }
             Self::Many(mut coming) => match timeout_at(due, &mut coming).await {
                 Err(_elapsed) => Err(Self::Many(coming)),
                 Ok(Ok(answer)) => Ok(Ok(answer.map(Received::Many))),
@@ -269,7 +324,28 @@ mod tests {
     use hyper::header::HeaderValue;
 
     use super::*;
+    use crate::connect::connect;
+    use crate::function::Protocol;
     use crate::told::Ids;
+
+    #[tokio::test]
+    async fn requests_that_wait_for_a_stream_are_bounded() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        let limit = std::time::Duration::from_secs(5);
+        let connection = connect(Protocol::H2c, to, limit).await.ok().unwrap();
+        let send = || {
+            let connection = connection.shared().unwrap();
+            connection.send(&Request::get("/").body(()).unwrap(), None, Upload::empty())
+        };
+        // Nothing of it is polled, so that none gets its stream.
+        let waiting: Vec<_> = (0..MOST_QUEUED).map(|_| send()).collect();
+        assert!(matches!(waiting.last(), Some(Waiting::Many(_))));
+        assert!(matches!(send(), Waiting::Refused));
+        drop(waiting);
+        tokio::task::yield_now().await;
+        assert!(matches!(send(), Waiting::Many(_)), "those have been let go");
+    }
 
     #[test]
     fn the_host_becomes_the_authority_and_framing_is_left_behind() {

@@ -327,7 +327,9 @@ impl Invoker {
                     Some(word) => Err(Miss::Declined(word, Box::new(taken))),
                 })
             }
-            Err(SendError::Unsent(cause)) => Ok(Err(Miss::Unconnected(cause))),
+Err(SendError::Unsent(cause) | SendError::Full(cause)) => {
+                Ok(Err(Miss::Unconnected(cause)))
+            }
             Err(SendError::Broken(cause) | SendError::Closed(cause)) => {
                 // One that breaks with every call is better than none.
                 if endpoint.has_broken_too_often() && function.available() > 1 {
