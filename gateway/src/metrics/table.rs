@@ -6,7 +6,7 @@ pub const TABLE: &[(&str, &str, &str, &str)] = &[
         "gateway_function_invocation_total",
         "counter",
         "function_name, code",
-        "calls that ended, by status; 499: the caller went away first",
+        "calls that ended, by status; 499: the caller went away, or broke its request off, before its answer had ended",
     ),
     (
         "gateway_functions_seconds",

@@ -128,6 +128,34 @@ fn the_operations_page_names_every_metric() {
 }
 
 #[test]
+fn every_wait_that_a_peer_controls_has_a_limit_and_a_test() {
+    let page = document("docs/reliability.md");
+    let section = page.split("## Waits that a peer controls").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| wait |"));
+    let mut count = 0;
+    for row in rows {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [_wait, limit, test] = cells[..] else {
+            panic!("not three cells: {row}");
+        };
+        assert!(!limit.is_empty(), "no limit: {row}");
+        let (file, name) = test.trim_matches('`').split_once("::").unwrap();
+        let path = match file.split_once('/') {
+            None => format!("gateway/tests/local/{file}.rs"),
+            Some(("src", rest)) => format!("gateway/src/{rest}.rs"),
+            Some(_) => format!("gateway/tests/{file}.rs"),
+        };
+        let is_there = document(&path).contains(&format!("fn {name}()"));
+        assert!(is_there, "{path} has no test {name}");
+        count += 1;
+    }
+    assert!(count > 30, "{count} rows");
+}
+
+#[test]
 fn the_clients_page_names_every_command() {
     let page = document("docs/client.md");
     let help = crate::support::gateway::run(&["help"], &[]);

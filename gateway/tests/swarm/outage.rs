@@ -161,6 +161,22 @@ fn calls_go_on_while_docker_takes_five_seconds_for_each_answer() {
     troubled.recovers(since);
 }
 
+#[test]
+fn calls_go_on_while_docker_does_not_answer_at_all() {
+    let Some(troubled) = Troubled::start() else {
+        return;
+    };
+    troubled
+        .door
+        .set(Trouble::Late(Duration::from_secs(24 * 3600)));
+    troubled.is_stale_for(Duration::from_secs(11), "nothing within 10s");
+    troubled.door.set(Trouble::No);
+    within(Duration::from_secs(15), "the engine is asked again", || {
+        troubled.seconds_old() < 5.0
+    });
+    troubled.calls.stop().assert_failed_at_most(0);
+}
+
 /// The socket is not there for a while.
 fn calls_go_on_while_the_socket_is_gone_for(long: Duration) {
     let Some(troubled) = Troubled::start() else {
