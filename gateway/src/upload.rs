@@ -62,7 +62,9 @@ pub struct Shared {
     is_over: bool,
     /// The client broke it off, or sent more than it may.
     is_broken: bool,
-    /// Once its call is answered: when something of it came last.
+    /// Its call is answered.
+    is_answered: bool,
+    /// When something of it came last since then.
     moved: Option<Instant>,
     /// The task that sends it, while that waits for the client.
     sender: Option<Waker>,
@@ -94,22 +96,22 @@ impl Source {
             is_waiting: false,
             is_over: false,
             is_broken: false,
+            is_answered: false,
             moved: None,
             sender: None,
             watcher: None,
         })))
     }
 
-    /// How it goes on once its call is answered; `None` if there is no body.
+    /// How it goes on, now that its call is answered; `None` if all of it has been sent.
     #[must_use]
     pub fn progress(&self) -> Option<Progress> {
-        match self {
-            Self::Empty => None,
-            Self::Client(shared) => {
-                lock(shared).moved = Some(Instant::now());
-                Some(Progress(shared.clone()))
-            }
-        }
+        let Self::Client(client) = self else {
+            return None;
+        };
+        let mut shared = lock(client);
+        shared.is_answered = true;
+        (!shared.is_over || shared.is_broken).then(|| Progress(client.clone()))
     }
 
     /// Whether the client is the one who is waited for.
@@ -153,7 +155,7 @@ impl Source {
                 let sending = {
                     let mut shared = lock(shared);
                     shared.sending += 1;
-                    (shared.is_over, shared.moved) = (false, None);
+                    (shared.is_over, shared.is_answered) = (false, false);
                     shared.sending
                 };
                 Upload(Some(Sending {
@@ -174,7 +176,7 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 pub struct Progress(Arc<Mutex<Shared>>);
 
 impl Progress {
-    /// When something of it came last, or the watch began.
+    /// When something of it came last beside the answer.
     pub(crate) fn moved(&self) -> Option<Instant> {
         lock(&self.0).moved
     }
@@ -188,7 +190,7 @@ impl Progress {
     pub(crate) async fn over(&self) {
         poll_fn(|cx| {
             let mut shared = lock(&self.0);
-            if shared.is_over || shared.incoming.is_end_stream() {
+            if shared.is_over {
                 return Poll::Ready(());
             }
             note(&mut shared.watcher, cx);
@@ -197,10 +199,9 @@ impl Progress {
         .await;
     }
 
-    /// Whether more of it may come.
+    /// Whether more of it may be sent.
     pub(crate) fn goes_on(&self) -> bool {
-        let shared = lock(&self.0);
-        !shared.is_over && !shared.incoming.is_end_stream()
+        !lock(&self.0).is_over
     }
 
     /// No more of it is taken from the client, nor sent.
@@ -226,10 +227,13 @@ fn end(shared: &Mutex<Shared>) {
 impl Drop for Source {
     fn drop(&mut self) {
         // The call has no answer, and will have none.
-        if let Self::Client(shared) = self
-            && lock(shared).moved.is_none()
-        {
-            end(shared);
+        if let Self::Client(client) = self {
+            let shared = lock(client);
+            let is_left = !shared.is_answered && !shared.is_over;
+            drop(shared);
+            if is_left {
+                end(client);
+            }
         }
     }
 }
@@ -267,7 +271,8 @@ impl Shared {
         self.is_waiting = received.is_pending();
         match &received {
             Poll::Pending => note(&mut self.sender, cx),
-            Poll::Ready(Some(Ok(_))) => self.moved = self.moved.map(|_| Instant::now()),
+            Poll::Ready(Some(Ok(_))) if self.is_answered => self.moved = Some(Instant::now()),
+            Poll::Ready(Some(Ok(_))) => {}
             Poll::Ready(end) => {
                 self.is_over = true;
                 self.is_broken = end.is_some();
