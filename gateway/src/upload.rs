@@ -156,6 +156,10 @@ impl Source {
                     let mut shared = lock(shared);
                     shared.sending += 1;
                     (shared.is_over, shared.is_answered) = (false, false);
+                    // The task of an earlier sending, which gets no more of it and is to see that.
+                    if let Some(earlier) = shared.sender.take() {
+                        earlier.wake();
+                    }
                     shared.sending
                 };
                 Upload(Some(Sending {

@@ -327,7 +327,7 @@ impl Invoker {
                     Some(word) => Err(Miss::Declined(word, Box::new(taken))),
                 })
             }
-Err(SendError::Unsent(cause) | SendError::Full(cause)) => {
+            Err(SendError::Unsent(cause) | SendError::Full(cause)) => {
                 Ok(Err(Miss::Unconnected(cause)))
             }
             Err(SendError::Broken(cause) | SendError::Closed(cause)) => {
