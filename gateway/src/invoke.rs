@@ -384,7 +384,12 @@ mod tests {
             panic!("no answer");
         };
         let lease = Lease::new(endpoint.clone());
-        Taken { response, lease }.keep_connection(0);
+        let taken = Taken {
+            response,
+            lease,
+            upload: None,
+        };
+        taken.keep_connection(0);
         assert!(endpoint.take_idle(0).is_some());
     }
 }
