@@ -167,6 +167,7 @@ impl Gateway {
             turnstile: config
                 .max_in_flight
                 .map(|most| Arc::new(Turnstile::new(most))),
+            calls_only: config.system_port.is_some(),
         };
         let pages = Arc::new(Pages {
             table: shared.table.clone(),

@@ -3,13 +3,14 @@
 mod framing;
 mod guard;
 mod operators;
+mod refusals;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use hyper::header::{ALLOW, CONNECTION, HOST, HeaderName, HeaderValue, UPGRADE};
+use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, UPGRADE};
 use hyper::http::uri::{PathAndQuery, Uri};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::runtime::Handle;
@@ -17,13 +18,15 @@ use tokio::runtime::Handle;
 use self::framing::framing;
 use self::guard::{Asks, guard};
 pub use self::operators::{metrics_service, system_service};
+use self::refusals::refuse;
 use crate::api::{Manager, Pages};
+use crate::http1::target::RawTarget;
 use crate::incoming::{Asked, Incoming, Upgrade};
 use crate::invoke::headers;
 use crate::invoke::{Invoker, Origin};
-use crate::metrics::{Metrics, Refused};
+use crate::metrics::Metrics;
 use crate::proxies::Proxies;
-use crate::reply::{self, Body, CALL_ID, Failure};
+use crate::reply::{self, Body, CALL_ID};
 use crate::router::{self, Operation, Page, Refusal, Route};
 use crate::server::{Answers, Caller};
 use crate::table::Own;
@@ -115,10 +118,13 @@ impl Edge {
                 Route::Refused(refusal) => Err(refusal),
             },
         };
-        let Callee { name, target } = match callee {
+        let Callee { name, target, raw } = match callee {
             Ok(callee) => callee,
             Err(refusal) => return self.refuse(ids, refusal),
         };
+        if let Some(raw) = raw {
+            request.extensions_mut().insert(raw);
+        }
         let (told, upgrade) = prepare(&mut request, target, origin, ids);
         self.invoker
             .call(name.as_str(), request, &told, upgrade)
@@ -144,8 +150,12 @@ impl Edge {
     fn route<'a>(&self, request: &'a Request<Incoming>) -> Route<'a> {
         let path = request.uri().path();
         // It counts nowhere else, and to look it up takes its time.
-        let x_function = (path == "/").then(|| request.headers().get(FUNCTION));
-        let x_function = x_function.flatten().map(HeaderValue::as_bytes);
+        let mut names = (path == "/").then(|| request.headers().get_all(FUNCTION).iter());
+        let mut next = || names.as_mut().and_then(Iterator::next);
+        let x_function = next().map(HeaderValue::as_bytes);
+        if next().is_some() {
+            return Route::Refused(Refusal::SeveralNames);
+        }
         router::route(request.method(), path, x_function, &self.namespace)
     }
 
@@ -219,91 +229,23 @@ fn finish(response: &mut Response<Body>, pages: &Pages) {
     }
 }
 
-fn refuse(metrics: &Metrics, ids: &Ids, refusal: Refusal) -> Response<Body> {
-    let (why, status, sentence) = match refusal {
-        Refusal::BadName => (
-            Refused::BadRequest,
-            StatusCode::BAD_REQUEST,
-            format!("bad function name: {}", crate::function::NotAName),
-        ),
-        Refusal::NoFunctionNamed => {
-            let hint = "name a function: send it to /function/<name>, or to / with the header X-Function: <name>";
-            (
-                Refused::BadRequest,
-                StatusCode::BAD_REQUEST,
-                hint.to_owned(),
-            )
-        }
-        Refusal::BadHost => (
-            Refused::BadRequest,
-            StatusCode::BAD_REQUEST,
-            "send one Host field with a host and perhaps a port".to_owned(),
-        ),
-        Refusal::TransferCoding => (
-            Refused::BadRequest,
-            StatusCode::NOT_IMPLEMENTED,
-            "the only transfer coding known here is chunked".to_owned(),
-        ),
-        Refusal::TooManyFields(most) => (
-            Refused::BadRequest,
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            format!(
-                "the request has more than {most} header fields: send fewer, or raise the gateway's max_headers"
-            ),
-        ),
-        Refusal::NoSuchPage => (
-            Refused::NotFound,
-            StatusCode::NOT_FOUND,
-            "nothing is here; functions are at /function/<name>".to_owned(),
-        ),
-        Refusal::NoCallsHere => (
-            Refused::NotFound,
-            StatusCode::NOT_FOUND,
-            "functions are not called on this port".to_owned(),
-        ),
-        Refusal::NoAsynchronousCalls => (
-            Refused::NotFound,
-            StatusCode::NOT_IMPLEMENTED,
-            "asynchronous calls are not there yet: call it at /function/<name>, which answers when the function has".to_owned(),
-        ),
-        Refusal::NotOwned => (
-            Refused::NotFound,
-            StatusCode::NOT_FOUND,
-            "no function has this path on this host".to_owned(),
-        ),
-        Refusal::Method { allow } => (
-            Refused::Method,
-            StatusCode::METHOD_NOT_ALLOWED,
-            format!("this page answers {allow} only"),
-        ),
-    };
-    metrics.refused(why);
-    let mut response = reply::failure(&Failure {
-        status,
-        sentence,
-        cause: String::new(),
-        call_id: ids.call_id(),
-        retry_after: None,
-    });
-    if let Refusal::Method { allow } = refusal {
-        response
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static(allow));
-    }
-    response
-}
-
 /// Whom a request calls, apart from the request, which is about to be rewritten.
 struct Callee {
     name: NameBuffer,
     target: PathAndQuery,
+    /// The target as it came, where that is not the same.
+    raw: Option<RawTarget>,
 }
 
 impl Callee {
     fn of(name: &str, rest: &str, request: &Request<Incoming>) -> Result<Self, Refusal> {
         let target = target(rest, request.uri().query()).ok_or(Refusal::BadName)?;
+        // What stands before the rest is a name or a function's own path, in which nothing is escaped.
+        let taken = || request.uri().path().len() - rest.len();
+        let raw = request.extensions().get::<RawTarget>();
+        let raw = raw.map(|raw| raw.behind(taken()));
         let name = NameBuffer::of(name);
-        Ok(Self { name, target })
+        Ok(Self { name, target, raw })
     }
 }
 

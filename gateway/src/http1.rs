@@ -9,6 +9,7 @@ mod chunks;
 pub(crate) mod reading;
 mod receive;
 mod send;
+pub mod target;
 pub(crate) mod writing;
 
 use std::future::poll_fn;

@@ -75,6 +75,8 @@ pub struct Shared {
     pub turnstile: Option<Arc<Turnstile>>,
     /// The defaults.
     pub limits: CallLimits,
+    /// Whether what is the operators', such as the names of functions, is on a port of its own.
+    pub calls_only: bool,
 }
 
 /// Calls functions for one worker, on that worker's own connections.
@@ -222,6 +224,9 @@ impl Invoker {
                 .unwrap_or_else(|| "the first listing is still on its way".to_owned());
             return InvokeError::NothingListed(why);
         }
+        if self.shared.calls_only {
+            return InvokeError::Unlisted;
+        }
         InvokeError::Unknown(suggest::near(name, snapshot.names()).map(str::to_owned))
     }
 
@@ -304,7 +309,7 @@ impl Invoker {
         let name = function.deployment.name.as_str();
         let patience = self.shared.limits.patience.min(limit.left());
         let ready = self.shared.table.ready(name, patience);
-        let function = Box::pin(ready).await.ok_or(InvokeError::Unknown(None))?;
+        let function = Box::pin(ready).await.ok_or_else(|| self.unknown(name))?;
         limit.waited(Waited::ForReplica);
         match function.endpoints.len() {
             _ if function.is_ready() => Ok(function),

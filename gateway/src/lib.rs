@@ -41,6 +41,7 @@ pub mod server;
 pub mod state;
 pub mod table;
 pub mod tally;
+pub mod throttle;
 pub mod told;
 pub mod turnstile;
 pub mod upload;

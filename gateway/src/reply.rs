@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -11,8 +12,13 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
+use crate::throttle::Throttle;
+
 /// Says on every answer made here who made it (wire contract §8).
 pub const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
+
+/// Each failure is worth a line, and whoever calls what fails decides how many there are.
+static FAILED: Throttle = Throttle::new(100, Duration::from_secs(10));
 
 /// A call's id, kept from the caller if it is usable, echoed on every answer.
 pub const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
@@ -155,8 +161,12 @@ fn finish(failure: &Failure<'_>, mut response: Response<Body>) -> Response<Body>
         call_id: id,
         retry_after,
     } = failure;
-    if status.is_server_error() {
-        tracing::warn!(status = status.as_u16(), id, cause, "{sentence}");
+    // A request that nobody here implements is its client's mistake, and can be sent at any rate.
+    let is_ours = status.is_server_error() && *status != StatusCode::NOT_IMPLEMENTED;
+    if is_ours {
+        if let Some(left_out) = FAILED.admit() {
+            tracing::warn!(status = status.as_u16(), id, cause, "{sentence}{left_out}");
+        }
     } else {
         tracing::debug!(status = status.as_u16(), id, cause, "{sentence}");
     }

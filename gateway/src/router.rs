@@ -57,8 +57,12 @@ pub enum Page {
 /// Why a request was not understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The function's segment of the path, or `X-Function`, is no name.
+    /// The function's segment of the path, or `X-Function`, could be read as another path, or names nothing.
     BadName,
+    /// It is no name that a function can have.
+    NoSuchName,
+    /// More than one `X-Function`.
+    SeveralNames,
     /// A call to `/` that names no function.
     NoFunctionNamed,
     /// No host, more than one, or one that is none (RFC 9112 §3.2).
@@ -67,6 +71,8 @@ pub enum Refusal {
     TransferCoding,
     /// More header fields than this.
     TooManyFields(usize),
+    /// More members in lists of field names than these may have.
+    TooManyMembers,
     /// Nothing is here.
     NoSuchPage,
     /// Functions are called elsewhere.
@@ -151,7 +157,38 @@ fn function<'a>(name: &'a str, rest: &'a str, namespace: &str) -> Route<'a> {
     if is_name(name) {
         Route::Function { name, rest }
     } else {
-        Route::Refused(Refusal::BadName)
+        Route::Refused(not_a_name(name))
+    }
+}
+
+/// Why this is not called: no function can have such a name; unless another reader of the path could see more than a name in it.
+fn not_a_name(segment: &str) -> Refusal {
+    let mut rest = segment.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        let is_separator = match (byte, after) {
+            (b'%', [high, low, ..]) => is_escaped_separator(*high, *low),
+            _ => matches!(byte, b'/' | b'\\') || byte.is_ascii_control(),
+        };
+        if is_separator {
+            return Refusal::BadName;
+        }
+    }
+    if matches!(segment, "." | "..") || segment.starts_with("..") {
+        return Refusal::BadName;
+    }
+    Refusal::NoSuchName
+}
+
+/// Whether this stands, escaped, for a slash, a backslash, a dot, a percent sign or a control character.
+fn is_escaped_separator(high: u8, low: u8) -> bool {
+    let high = char::from(high).to_digit(16);
+    match (high, low.to_ascii_lowercase()) {
+        (Some(0 | 1), _) => true,
+        (Some(2), low) => matches!(low, b'f' | b'e' | b'5'),
+        (Some(5), low) => low == b'c',
+        (Some(7), low) => low == b'f',
+        _ => false,
     }
 }
 
@@ -214,14 +251,26 @@ mod tests {
         for path in [
             "/function/",
             "/function//cat",
+            "/function/.openfaas-fn",
+            "/function/a$b",
+            "/function/a%20b",
+            "/function/a;b",
+            "/function/caf%C3%A9",
+            "/function/a%",
+        ] {
+            assert_eq!(get(path), Route::Refused(Refusal::NoSuchName), "{path}");
+        }
+        for path in [
             "/function/..",
+            "/function/.",
+            "/function/..;",
+            "/function/%252e",
+            "/function/a%0a",
             "/function/../system/info",
             "/function/%2e%2e/x",
             "/function/a%2fb",
             "/function/a%5cb",
             "/function/a%00",
-            "/function/a%20b",
-            "/function/a;b",
             "/function/a\\b",
         ] {
             assert_eq!(get(path), Route::Refused(Refusal::BadName), "{path}");
@@ -239,10 +288,16 @@ mod tests {
             root(&Method::GET, Some(b" cat.openfaas-fn ".as_slice())),
             call("cat", "")
         );
-        for bad in [b"../x".as_slice(), b"", b"a b", b"\xff"] {
+        for bad in [b"../x".as_slice(), b"a/b", b"\xff"] {
             assert_eq!(
                 root(&Method::POST, Some(bad)),
                 Route::Refused(Refusal::BadName)
+            );
+        }
+        for none in [b"a b".as_slice(), b"a$b", b""] {
+            assert_eq!(
+                root(&Method::POST, Some(none)),
+                Route::Refused(Refusal::NoSuchName)
             );
         }
         assert_eq!(

@@ -18,7 +18,7 @@ pub(crate) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forward
 /// How the caller came.
 pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// Who answered.
-const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
+pub(crate) const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 const MAX_CALL_ID: usize = 128;
 
 /// What a call is known by, to whoever made it, to its function and in the log.

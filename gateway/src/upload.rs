@@ -55,6 +55,7 @@ pub struct Shared {
     sending: usize,
     /// So many bytes may come.
     most: u64,
+    strip: fn(&mut HeaderMap),
     received: u64,
     /// The function has got all that the client has sent so far.
     is_waiting: bool,
@@ -79,9 +80,9 @@ enum Piece {
 }
 
 impl Source {
-    /// The body of a client's request, of so many bytes at most.
+    /// The body of a client's request, of so many bytes at most; `strip` leaves what may cross of its trailers.
     #[must_use]
-    pub fn new(incoming: Incoming, most: u64) -> Self {
+    pub fn new(incoming: Incoming, most: u64, strip: fn(&mut HeaderMap)) -> Self {
         if incoming.is_end_stream() {
             return Self::Empty;
         }
@@ -92,6 +93,7 @@ impl Source {
             is_past: false,
             sending: 0,
             most,
+            strip,
             received: 0,
             is_waiting: false,
             is_over: false,
@@ -292,10 +294,15 @@ impl Shared {
         let Some(frame) = ready!(Pin::new(&mut self.incoming).poll_frame(cx)) else {
             return Poll::Ready(None);
         };
+        let strip = self.strip;
         let piece = match frame?.into_data() {
             Ok(data) => Piece::Data(data),
             // A frame is one or the other.
-            Err(frame) => Piece::Trailers(frame.into_trailers().unwrap_or_default()),
+            Err(frame) => {
+                let mut trailers = frame.into_trailers().unwrap_or_default();
+                strip(&mut trailers);
+                Piece::Trailers(trailers)
+            }
         };
         if let Piece::Data(data) = &piece {
             self.kept_bytes += data.len();

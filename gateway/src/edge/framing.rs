@@ -1,25 +1,28 @@
 //! Whether a message can be read in one way only.
 
-use hyper::header::{HOST, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{CONNECTION, HOST, HeaderValue, TE, TRAILER, TRANSFER_ENCODING};
 use hyper::{Request, Version};
 
 use crate::incoming::Incoming;
-use crate::invoke::headers::is_host;
+use crate::invoke::headers::{MOST_MEMBERS, is_host, members};
 use crate::router::Refusal;
 
 /// Whether the message is addressed and framed in one way only: what two readers could read differently goes no further.
 pub(super) fn framing(request: &Request<Incoming>) -> Result<(), Refusal> {
     // One walk: to look a name up costs more than to pass a head's few fields.
-    let (mut hosts, mut codings) = (Only::default(), Only::default());
+    let (mut hosts, mut codings, mut listed) = (Only::default(), Only::default(), 0);
     for (name, value) in request.headers() {
         if name == HOST {
             hosts.see(value);
         } else if name == TRANSFER_ENCODING {
             codings.see(value);
+        } else if name == CONNECTION || name == TRAILER || name == TE {
+            listed += members(value);
         }
     }
     let addressed = match hosts {
-        Only::One(host) => is_host(host),
+        // RFC 9112 §3.2: it is empty where the target has no host.
+        Only::One(host) => host.is_empty() || is_host(host.as_bytes()),
         // HTTP/2 has the authority in its place; before HTTP/1.1 there was none.
         Only::None => match request.version() {
             Version::HTTP_11 => false,
@@ -28,12 +31,16 @@ pub(super) fn framing(request: &Request<Incoming>) -> Result<(), Refusal> {
         },
         Only::Several => false,
     };
-    let has_user = request
+    // No user is among the characters of a host.
+    let is_misaddressed = request
         .uri()
         .authority()
-        .is_some_and(|authority| authority.as_str().contains('@'));
-    if !addressed || has_user {
+        .is_some_and(|authority| !is_host(authority.as_str().as_bytes()));
+    if !addressed || is_misaddressed {
         return Err(Refusal::BadHost);
+    }
+    if listed > MOST_MEMBERS {
+        return Err(Refusal::TooManyMembers);
     }
     match codings {
         Only::None => Ok(()),

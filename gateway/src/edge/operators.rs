@@ -68,7 +68,10 @@ async fn answer(
         }
         Route::Function { .. }
         | Route::Refused(
-            Refusal::NoFunctionNamed | Refusal::BadName | Refusal::NoAsynchronousCalls,
+            Refusal::NoFunctionNamed
+            | Refusal::BadName
+            | Refusal::NoSuchName
+            | Refusal::NoAsynchronousCalls,
         ) => refuse(metrics, ids, Refusal::NoCallsHere),
         Route::Refused(refusal) => refuse(metrics, ids, refusal),
     }
@@ -84,6 +87,10 @@ pub fn metrics_service(
     let origin = origin(caller, proxies);
     move |request: Asked| {
         let ids = Ids::of(request.headers().get(CALL_ID));
+        if let Err(refusal) = framing(&request) {
+            let response = refuse(&metrics, &ids, refusal);
+            return std::future::ready(Answered { response, ids });
+        }
         let response = match router::route(request.method(), request.uri().path(), None, "") {
             Route::Page(page @ (Page::Health | Page::Ready | Page::Metrics)) => {
                 guard(&pages, Asks::page(&page), &request, &origin, &ids)

@@ -15,7 +15,9 @@ const MOST_TRAILERS: usize = 64;
 pub(crate) enum Chunks {
     /// In a size, of so many digits so far.
     Size(u64, u8),
-    /// Between a size and the end of its line; so many bytes of that so far.
+    /// Blanks behind a size, so many; only an extension or the end of the line may follow.
+    Blanks(u64, usize),
+    /// In an extension; so many bytes between the size and the end of its line so far.
     Extension(u64, usize),
     /// Its line's CR has come.
     SizeEnd(u64),
@@ -90,9 +92,18 @@ impl Chunks {
                 Self::Size(size << 4 | u64::from(digit), digits + 1)
             }
             (Self::Size(_, 0), _) => return Err("a chunk has no size"),
-            (&(Self::Size(size, _) | Self::Extension(size, _)), b'\r') => Self::SizeEnd(size),
-            (&Self::Size(size, _), b' ' | b'\t' | b';') => Self::Extension(size, 0),
-            (&Self::Extension(size, length), _) if byte != b'\n' && length < LONGEST_EXTENSION => {
+            (&(Self::Size(size, _) | Self::Blanks(size, _) | Self::Extension(size, _)), b'\r') => {
+                Self::SizeEnd(size)
+            }
+            (&Self::Size(size, _), b' ' | b'\t') => Self::Blanks(size, 0),
+            (&Self::Size(size, _), b';') => Self::Extension(size, 0),
+            (&Self::Blanks(size, length), b' ' | b'\t') if length < LONGEST_EXTENSION => {
+                Self::Blanks(size, length + 1)
+            }
+            (&Self::Blanks(size, length), b';') => Self::Extension(size, length),
+            (&Self::Extension(size, length), _)
+                if (byte == b'\t' || !byte.is_ascii_control()) && length < LONGEST_EXTENSION =>
+            {
                 Self::Extension(size, length + 1)
             }
             (Self::SizeEnd(0), b'\n') => Self::Trailers,
@@ -217,6 +228,10 @@ mod tests {
             "+5\r\nhello",
             "0x5\r\nhello",
             " 5\r\nhello",
+            "5 0\r\nhello",
+            "5\t5\r\nhello",
+            "5 x;a\r\nhello",
+            "5;a\0\r\nhello",
             "5\nhello\r\n0\r\n\r\n",
             "5\r\r\nhello",
             "5\r\nhello0\r\n\r\n",

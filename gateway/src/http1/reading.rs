@@ -3,7 +3,7 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use httparse::Header;
 use hyper::body::{Frame, SizeHint};
 use hyper::header::{HeaderName, HeaderValue};
@@ -30,6 +30,8 @@ pub(crate) struct Reading {
     rest: Rest,
     /// So much of an unfinished head has been looked through for its end.
     seen: usize,
+    /// So many bytes of empty lines stood before the head.
+    skipped: usize,
 }
 
 /// What is to come of a body.
@@ -79,7 +81,7 @@ impl Reading {
             self.room /= 2;
         }
         self.room = self.room.clamp(SMALLEST_READ, LARGEST_FIRST_READ);
-        (self.came, self.seen) = (0, 0);
+        (self.came, self.seen, self.skipped) = (0, 0, 0);
     }
 
     /// The head has been taken; this is to follow. A body whose length is known is read in as few pieces as can be.
@@ -146,6 +148,25 @@ impl Reading {
         if self.read.is_empty() {
             self.read = BytesMut::new();
         }
+    }
+
+    /// Leaves out empty lines, which may stand before a request (RFC 9112 §2.2). Each of them is looked at once, however many come.
+    pub(crate) fn skip_empty_lines(&mut self) {
+        loop {
+            let length = match &self.read[..] {
+                [b'\n', ..] => 1,
+                [b'\r', b'\n', ..] => 2,
+                _ => return,
+            };
+            self.read.advance(length);
+            self.seen = self.seen.saturating_sub(length);
+            self.skipped += length;
+        }
+    }
+
+    /// How many bytes of empty lines stood before the head.
+    pub(crate) fn skipped(&self) -> usize {
+        self.skipped
     }
 
     /// Whether it is worth while to look for a head: at what has come first, and again when an empty line has come.

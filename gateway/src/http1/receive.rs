@@ -116,6 +116,10 @@ impl Receiving {
         let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
         let mut parsed = httparse::Response::new(&mut []);
         let read = self.reading.unread();
+        if matches!(read, [b'\r' | b'\n', ..]) {
+            // The parser would skip it; for other readers the answer begins there.
+            return Err("an empty line before its status line");
+        }
         let status = ParserConfig::default().parse_response_with_uninit_headers(
             &mut parsed,
             read,

@@ -5,6 +5,7 @@ use hyper::Request;
 use hyper::body::Body;
 use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue, TRAILER, TRANSFER_ENCODING};
 
+use super::target::RawTarget;
 use super::writing::{Length, Writing, write_field, write_length};
 
 use crate::told::Told;
@@ -47,14 +48,20 @@ struct Said {
 
 /// The request line and the fields, then what the function is told; without what frames the body, and without the empty line.
 fn write_head<A>(into: &mut Vec<u8>, head: &Request<A>, told: Option<&Told<'_>>) -> Said {
-    let target = head.uri().path_and_query();
+    let target = match head.extensions().get::<RawTarget>() {
+        Some(raw) => raw.as_bytes(),
+        None => {
+            let target = head.uri().path_and_query();
+            target.map_or("/", |target| target.as_str()).as_bytes()
+        }
+    };
     for piece in [
-        head.method().as_str(),
-        " ",
-        target.map_or("/", |target| target.as_str()),
-        " HTTP/1.1\r\n",
+        head.method().as_str().as_bytes(),
+        b" ",
+        target,
+        b" HTTP/1.1\r\n",
     ] {
-        into.extend_from_slice(piece.as_bytes());
+        into.extend_from_slice(piece);
     }
     let (mut said, mut host) = (Said::default(), None);
     for (name, value) in head.headers() {

@@ -286,7 +286,7 @@ async fn a_body_may_be_past_its_beginning_though_nothing_was_sent() {
     while ours.try_write(&[0; 1 << 16]).is_ok() {}
     let mut connection = Http1::new(ours);
     let body = Incoming::One(One::of(Arc::new(Mutex::new(Drops)), 1));
-    let source = Source::new(body, u64::MAX);
+    let source = Source::new(body, u64::MAX, |_| {});
     let head = Request::post("/").body(()).unwrap();
     connection.begin(&head, None, source.send());
     for _ in 0..=MOST_PIECES {

@@ -14,6 +14,8 @@ use crate::{duration, quantity};
 pub enum InvokeError {
     /// There is no such function; perhaps one that is near.
     Unknown(Option<String>),
+    /// There is no such function, and no more is told on a port for calls alone.
+    Unlisted,
     /// It exists and cannot be called: the sentence says why and what to do.
     Elsewhere(String),
     /// The gateway has not seen the functions yet: the sentence says why.
@@ -56,7 +58,7 @@ impl InvokeError {
             Self::SlowBody(_) => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::FunctionFull(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unknown(_) | Self::Elsewhere(_) => StatusCode::NOT_FOUND,
+            Self::Unknown(_) | Self::Unlisted | Self::Elsewhere(_) => StatusCode::NOT_FOUND,
             Self::Broken(_) | Self::Unasked => StatusCode::BAD_GATEWAY,
             Self::Refused(_)
             | Self::NothingListed(_)
@@ -73,6 +75,8 @@ impl InvokeError {
             Self::Unknown(Some(near)) => format!(
                 "function '{name}' not found; did you mean '{near}'? list them with GET /system/functions"
             ),
+            // A port for calls does not tell which functions there are, nor where that is told.
+            Self::Unlisted => format!("function '{name}' not found"),
             Self::Unknown(None) => {
                 format!("function '{name}' not found; list them with GET /system/functions")
             }
@@ -170,6 +174,7 @@ mod tests {
                 "did you mean 'echo'?",
             ),
             (InvokeError::Unknown(None), 404, "GET /system/functions"),
+            (InvokeError::Unlisted, 404, "not found"),
             (InvokeError::Elsewhere("attach it".into()), 404, "attach it"),
             (
                 InvokeError::NothingListed("no docker".into()),

@@ -9,13 +9,18 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
+use super::headers::strip_answer_trailers;
 use crate::alarm::Alarm;
 use crate::connection::{After, Connection, Received};
 use crate::duration;
 use crate::endpoint::Lease;
 use crate::metrics::Call;
 use crate::reply::BodyError;
+use crate::throttle::Throttle;
 use crate::upload::Progress;
+
+/// Whoever calls a function that breaks off decides how often.
+static BROKEN: Throttle = Throttle::new(100, Duration::from_secs(10));
 
 /// A response body that holds what its call holds: the lease, the connection, the clock of its metrics.
 pub struct Answer {
@@ -143,7 +148,9 @@ impl Answer {
                 tracing::debug!(%endpoint, %cause, "the caller broke its request off, and so its answer ends");
             } else {
                 self.call.function().broke();
-                tracing::warn!(%endpoint, %cause, "answer broke off");
+                if let Some(left_out) = BROKEN.admit() {
+                    tracing::warn!(%endpoint, %cause, "answer broke off{left_out}");
+                }
             }
             coming.give_up();
         }
@@ -183,7 +190,10 @@ impl Body for Answer {
             return Poll::Ready(this.broken.take().map(Err));
         };
         match Pin::new(&mut coming.body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    strip_answer_trailers(trailers);
+                }
                 this.due = None;
                 this.finish_if_over();
                 Poll::Ready(Some(Ok(frame)))

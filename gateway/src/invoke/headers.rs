@@ -2,10 +2,13 @@
 //!
 //! Hop-by-hop fields end here (RFC 9110 §7.6.1), and so does what a client could use to pretend.
 
+use std::net::Ipv6Addr;
+
 use hyper::body::Body;
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, LOCATION, RANGE, SET_COOKIE, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
 };
 use hyper::{HeaderMap, Request};
 
@@ -30,6 +33,28 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 
 /// Fields that frame, address or identify a message: naming one of them in `Connection` does not remove it.
 const PROTECTED: [HeaderName; 6] = [CONTENT_LENGTH, HOST, TRAILER, TE, CALL_ID, START_TIME];
+
+/// How many members `Connection`, `TE` and `Trailer` of one head may have together: more than there may be fields. Each costs a look-up.
+pub const MOST_MEMBERS: usize = 256;
+
+/// Fields that say how a message is to be read or who it is from, which is too late behind its body.
+const HEAD_ONLY: [HeaderName; 15] = [
+    AUTHORIZATION,
+    CACHE_CONTROL,
+    CONTENT_ENCODING,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    COOKIE,
+    EXPECT,
+    LOCATION,
+    RANGE,
+    SET_COOKIE,
+    WWW_AUTHENTICATE,
+    HeaderName::from_static("x-function"),
+    crate::reply::INTERNAL,
+    crate::told::SERVED_BY,
+    HeaderName::from_static("max-forwards"),
+];
 
 /// Makes a client's head fit for the function, without a word of what the function is told of the call. That, and whether the
 /// client asks for an upgrade.
@@ -57,6 +82,9 @@ pub fn outbound<'a>(headers: &mut HeaderMap, origin: &'a Origin, ids: &'a Ids) -
     if found.expect {
         headers.remove(EXPECT);
     }
+    if found.cookie {
+        join_cookies(headers);
+    }
     if headers.keys().any(pretends) {
         strip_pretence(headers);
     }
@@ -74,14 +102,17 @@ pub fn outbound<'a>(headers: &mut HeaderMap, origin: &'a Origin, ids: &'a Ids) -
     (told, upgrades)
 }
 
-/// Makes a request of HTTP/2 one that HTTP/1.1 can say: a body of unknown length is chunked, and the pieces of a `Cookie` are
-/// one field again (RFC 9113 §8.2.3).
+/// Makes a request of HTTP/2 one that HTTP/1.1 can say: a body of unknown length is chunked.
 pub fn from_h2<B: Body>(request: &mut Request<B>) {
     let has_body = !request.body().is_end_stream();
     let headers = request.headers_mut();
     if has_body && !headers.contains_key(CONTENT_LENGTH) {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+}
+
+/// Several `Cookie` fields, which HTTP/2 allows, are one (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
     let mut pieces = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
     if let (Some(first), Some(second)) = (pieces.next(), pieces.next()) {
         let all: Vec<_> = [first, second].into_iter().chain(pieces).collect();
@@ -147,6 +178,7 @@ struct Found {
     te: bool,
     trailer: bool,
     expect: bool,
+    cookie: bool,
     ids: bool,
     watchdog: bool,
 }
@@ -164,6 +196,7 @@ impl Found {
             found.te |= name == TE;
             found.trailer |= name == TRAILER;
             found.expect |= name == EXPECT;
+            found.cookie |= name == COOKIE;
             found.ids |= name == CALL_ID || name == START_TIME;
             found.watchdog |= name == NOT_ACCEPTED || name == WATCHDOG;
         }
@@ -193,13 +226,39 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, found: &Found) {
     }
 }
 
+/// Whether a field may stand behind a body: none that frames, addresses, identifies or vouches for its message (RFC 9110 §6.5.1), and
+/// none that would not cross the gateway in a head.
+fn may_trail(name: &HeaderName) -> bool {
+    !(pretends(name)
+        || PROTECTED.contains(name)
+        || HOP_BY_HOP.contains(name)
+        || HEAD_ONLY.contains(name))
+}
+
+/// Leaves only what may stand behind a body, whichever protocol brings it.
+pub fn strip_trailers(trailers: &mut HeaderMap) {
+    keep(trailers, may_trail);
+}
+
+/// The same of an answer's. gRPC allows `_` in their names, and nobody makes a CGI environment of an answer.
+pub fn strip_answer_trailers(trailers: &mut HeaderMap) {
+    keep(trailers, |name| {
+        may_trail(name) || name.as_str().contains('_')
+    });
+}
+
+fn keep(trailers: &mut HeaderMap, is_fit: impl Fn(&HeaderName) -> bool) {
+    let names = trailers.keys().filter(|name| !is_fit(name));
+    for name in names.cloned().collect::<Vec<_>>() {
+        trailers.remove(name);
+    }
+}
+
 /// Leaves only those names in `Trailer` that may stand in a head as well: what is not declared there is not passed on.
 fn declare_harmless_trailers(headers: &mut HeaderMap) {
     let names = headers.get_all(TRAILER).iter().flat_map(tokens);
     let names = names.filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok());
-    let harmless: Vec<_> = names
-        .filter(|name| !pretends(name) && !PROTECTED.contains(name) && !HOP_BY_HOP.contains(name))
-        .collect();
+    let harmless: Vec<_> = names.filter(may_trail).take(MOST_MEMBERS).collect();
     headers.remove(TRAILER);
     for name in harmless {
         headers.append(TRAILER, HeaderValue::from(name));
@@ -229,11 +288,69 @@ fn pretends(name: &HeaderName) -> bool {
         )
 }
 
-/// Whether this can stand for a host: names, addresses in brackets, a port. Byte by byte, because it is done for every request.
+/// Whether this is a host and perhaps a port, as a URL has them (RFC 3986 §3.2): a name or an IPv4 address, or an IPv6 address in
+/// brackets. No user, no list. By hand, because it is done for every request.
 #[must_use]
-pub fn is_host(value: &HeaderValue) -> bool {
-    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(byte);
-    value.as_bytes().iter().all(fits)
+pub fn is_host(text: &[u8]) -> bool {
+    let end = if text.starts_with(b"[") {
+        end_of_address(text)
+    } else {
+        end_of_name(text)
+    };
+    match &text[end..] {
+        _ if end == 0 => false,
+        [] => true,
+        [b':', port @ ..] => is_port(port),
+        _ => false,
+    }
+}
+
+/// Where a name ends that begins this.
+fn end_of_name(text: &[u8]) -> usize {
+    let mut end = 0;
+    while let Some(byte) = text.get(end) {
+        end += match byte {
+            b'-' | b'.' | b'_' | b'~' => 1,
+            b'%' if text.get(end + 1..end + 3).is_some_and(is_hex) => 3,
+            byte if byte.is_ascii_alphanumeric() => 1,
+            _ => break,
+        };
+    }
+    end
+}
+
+/// Where an IPv6 address in brackets ends that begins this, with its zone if it has one; 0 if there is none.
+fn end_of_address(text: &[u8]) -> usize {
+    let Some(end) = text.iter().position(|byte| *byte == b']') else {
+        return 0;
+    };
+    let inner = std::str::from_utf8(&text[1..end]).unwrap_or_default();
+    let (address, zone) = inner.split_once('%').unwrap_or((inner, "0"));
+    let is_zone = !zone.is_empty() && end_of_name(zone.as_bytes()) == zone.len();
+    if address.parse::<Ipv6Addr>().is_ok() && is_zone {
+        end + 1
+    } else {
+        0
+    }
+}
+
+fn is_hex(digits: &[u8]) -> bool {
+    digits.iter().all(u8::is_ascii_hexdigit)
+}
+
+fn is_port(text: &[u8]) -> bool {
+    let number = text.iter().try_fold(0u16, |number, byte| {
+        let digit = char::from(*byte).to_digit(10)?;
+        number.checked_mul(10)?.checked_add(digit as u16)
+    });
+    number.is_some() && !text.is_empty()
+}
+
+/// How many members a list has at most, those that are empty included.
+#[must_use]
+pub fn members(list: &HeaderValue) -> usize {
+    let commas = list.as_bytes().iter().filter(|byte| **byte == b',');
+    1 + commas.count()
 }
 
 /// The parts of a list. One that is no text is no token, and hides none of the others.

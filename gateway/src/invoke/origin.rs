@@ -95,7 +95,7 @@ impl Origin {
                 told.proto = proto;
             }
             told.host = only(headers, &FORWARDED_HOST)
-                .filter(|host| !host.is_empty() && is_host(host))
+                .filter(|host| is_host(host.as_bytes()))
                 .cloned();
         }
         told

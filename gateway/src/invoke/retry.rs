@@ -4,6 +4,7 @@ use hyper::body::Body;
 use hyper::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 
+use super::headers::strip_trailers;
 use super::{InvokeError, Taken};
 use crate::endpoint::WATCHDOG;
 use crate::incoming::{Asked, Incoming};
@@ -63,7 +64,7 @@ impl<'a> Outgoing<'a> {
         if body.size_hint().lower() > max_body {
             return Err(InvokeError::TooLarge(max_body));
         }
-        let body = Source::new(body, max_body);
+        let body = Source::new(body, max_body, strip_trailers);
         Ok(Self {
             request,
             told,

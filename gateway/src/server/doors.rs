@@ -13,10 +13,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
+use crate::throttle::Throttle;
+
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 1024;
 /// The pause after an accept that failed, such as when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Clients decide how long there is no descriptor left.
+static FAILED: Throttle = Throttle::new(1, Duration::from_secs(10));
 /// What the kernel keeps of an answer beyond what is on its way to the caller.
 const UNSENT: u32 = 128 * 1024;
 
@@ -123,7 +127,9 @@ impl Acceptor {
             match accepted {
                 Ok((stream, peer, tls)) => open(stream, peer, tls),
                 Err(error) => {
-                    tracing::warn!("accept: {error}");
+                    if let Some(left_out) = FAILED.admit() {
+                        tracing::warn!("accept: {error}{left_out}");
+                    }
                     sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -119,15 +119,32 @@ fn names_that_are_no_names_reach_nobody() {
         "/echo",
         &long,
     ] {
-        let answer = get(gateway.address, &format!("/function/{name}"));
-        assert_eq!(answer.status, 400, "{name}");
-        assert!(
-            answer.text().contains("bad function name"),
-            "{}",
-            answer.text()
-        );
+        let by_path = get(gateway.address, &format!("/function/{name}"));
         let by_header = request(gateway.address, "POST", "/", &[("X-Function", name)], b"x");
-        assert_eq!(by_header.status, 400, "X-Function: {name}");
+        for answer in [by_path, by_header] {
+            let says = match answer.status {
+                400 => "bad function name",
+                404 => "no function has this name",
+                other => panic!("{name}: {other}"),
+            };
+            assert!(answer.text().contains(says), "{name}: {}", answer.text());
+        }
+    }
+    for (name, status) in [
+        (".openfaas-fn", 404),
+        ("", 404),
+        ("a$b", 404),
+        (long.as_str(), 404),
+        ("..", 400),
+        ("%2e%2e/echo", 400),
+        ("echo%2Fx", 400),
+        ("echo%5cx", 400),
+        ("echo\\x", 400),
+        ("echo%00", 400),
+        ("echo%252f", 400),
+    ] {
+        let answer = get(gateway.address, &format!("/function/{name}"));
+        assert_eq!(answer.status, status, "{name}");
     }
     for path in [
         "/function",
@@ -202,6 +219,43 @@ fn a_message_that_two_readers_could_read_differently_goes_no_further() {
         ),
         (400, format!("GET {to} HTTP/1.1\r\nHost: a b/../c\r\n\r\n")),
         (400, format!("GET {to} HTTP/1.1\r\nHost: me@a\r\n\r\n")),
+        (400, format!("GET {to} HTTP/1.1\r\nHost: a,b\r\n\r\n")),
+        (400, format!("GET {to} HTTP/1.1\r\nHost: a:b\r\n\r\n")),
+        (400, format!("GET {to} HTTP/1.1\r\nHost: a:65536\r\n\r\n")),
+        (400, format!("GET {to} HTTP/1.1\r\nHost: :80\r\n\r\n")),
+        (400, format!("GET {to} HTTP/1.1\r\nHost: a:1:2\r\n\r\n")),
+        (400, format!("GET {to} HTTP/1.1\r\nHost: [::1\r\n\r\n")),
+        (400, format!("GET {to} HTTP/1.1\r\nHost: [x]\r\n\r\n")),
+        (400, format!("GET {to} HTTP/1.1\r\nHost: a%zz\r\n\r\n")),
+        (
+            400,
+            format!("GET http://a,b{to} HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ),
+        (
+            400,
+            format!("GET http://a:99999{to} HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ),
+        (400, format!("GET http://{to} HTTP/1.1\r\nHost: a\r\n\r\n")),
+        (400, format!("GET {to}#x HTTP/1.1\r\nHost: a\r\n\r\n")),
+        (400, format!("GET {to}?x=1#y HTTP/1.1\r\nHost: a\r\n\r\n")),
+        (
+            400,
+            format!("GET http://a{to}# HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ),
+        (
+            400,
+            "GET function/echo HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+        ),
+        (
+            400,
+            "POST / HTTP/1.1\r\nHost: a\r\nX-Function: echo\r\nX-Function: echo\r\n\r\n".to_owned(),
+        ),
+        (
+            400,
+            format!(
+                "POST {to} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1 0\r\nx\r\n0\r\n\r\n"
+            ),
+        ),
         (
             400,
             format!("GET http://me:pw@a{to} HTTP/1.1\r\nHost: a\r\n\r\n"),
@@ -223,7 +277,15 @@ fn a_message_that_two_readers_could_read_differently_goes_no_further() {
         );
     }
     assert!(upstream.saw_nothing());
-    for host in ["a:80", "[::1]:8080", "my_service", ""] {
+    for host in [
+        "a:80",
+        "a:65535",
+        "[::1]:8080",
+        "[fe80::1%25eth0]",
+        "my_service",
+        "a%2Db",
+        "",
+    ] {
         let case = format!("GET {to} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         assert_eq!(
             raw(gateway.address, case.as_bytes()).unwrap().status,

@@ -45,6 +45,12 @@ fn a_port_for_calls_does_not_tell_that_there_is_more() {
         );
         assert!(answer.header("allow").is_none(), "{answer:?}");
     }
+    // A near name would tell which functions there are.
+    let missed = get(public, "/function/cats");
+    assert_eq!(
+        (missed.status, sentence(&missed).as_str()),
+        (404, "function 'cats' not found")
+    );
     assert_eq!(post(public, "/function/cat", "hi").text(), "hi");
     let by_header = request(public, "POST", "/", &[("X-Function", "cat")], b"hi");
     assert_eq!(by_header.text(), "hi");

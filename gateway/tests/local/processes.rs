@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::support::client::{get, post, read, send};
+use crate::support::client::{get, post, read, send, try_get};
 use crate::support::gateway::{Gateway, children, gone, processes};
 use crate::support::{eventually, within};
 
@@ -263,4 +263,20 @@ fn the_gateway_takes_all_the_descriptors_it_may_have_and_its_functions_do_not() 
     drop(held);
     let narrow = Gateway::under("-n 500", "  cat:\n    fprocess: cat");
     narrow.logs("only 500 files may be open");
+}
+
+#[test]
+fn accepts_that_fail_are_logged_now_and_then() {
+    let gateway = Gateway::under("-n 60", "  cat:\n    fprocess: cat");
+    let held: Vec<_> = (0..100)
+        .map(|_| TcpStream::connect(gateway.address).unwrap())
+        .collect();
+    gateway.logs("accept: ");
+    // Twenty times a second each worker tries again.
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(gateway.log().matches("accept: ").count(), 1);
+    drop(held);
+    eventually("connections are accepted again", || {
+        try_get(gateway.address, "/healthz").is_some_and(|answer| answer.status == 200)
+    });
 }

@@ -207,10 +207,30 @@ fn pretends(name: &str) -> bool {
     name.starts_with("x-forwarded-") || name.contains('_') || known.contains(&name)
 }
 
+/// What says how a message is to be read or who it is from.
+const HEAD_ONLY: [&str; 15] = [
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-range",
+    "content-type",
+    "cookie",
+    "expect",
+    "location",
+    "max-forwards",
+    "range",
+    "set-cookie",
+    "www-authenticate",
+    "x-function",
+    "x-openfaas-internal",
+    "x-served-by",
+];
+
 /// The trailers that may be declared: those that could stand in a head.
 fn trailers(fields: &Fields) -> Fields {
     let names = parts(fields, "trailer").into_iter().filter(|name| {
         !pretends(name)
+            && !HEAD_ONLY.contains(&name.as_str())
             && !KEPT.contains(&name.as_str())
             && !HOP_BY_HOP.contains(&name.as_str())
             && HeaderName::from_bytes(name.as_bytes()).is_ok()
@@ -225,7 +245,7 @@ fn outbound_is_right(fields: &Fields, origin: &Origin, peer: IpAddr, secure: boo
     let mut expected: Fields = fields
         .iter()
         .filter(|(name, _)| !ended.contains(name) && !pretends(name))
-        .filter(|(name, _)| !["te", "trailer", "expect"].contains(&name.as_str()))
+        .filter(|(name, _)| !["te", "trailer", "expect", "cookie"].contains(&name.as_str()))
         .filter(|(name, _)| !IDS.contains(&name.as_str()))
         .cloned()
         .collect();
@@ -233,6 +253,10 @@ fn outbound_is_right(fields: &Fields, origin: &Origin, peer: IpAddr, secure: boo
     let mut add = |name: &str, value: &[u8]| expected.push((name.to_owned(), value.to_owned()));
     if parts(fields, "te").iter().any(|part| part == "trailers") {
         add("te", b"trailers");
+    }
+    let cookies = values(fields, "cookie");
+    if !cookies.is_empty() && !ended.contains("cookie") {
+        add("cookie", &cookies.join(&b"; "[..]));
     }
     if !values(fields, "transfer-encoding").is_empty() {
         add("transfer-encoding", b"chunked");
@@ -304,8 +328,21 @@ fn is_text(value: &[u8]) -> bool {
 }
 
 fn is_host(value: &[u8]) -> bool {
-    let known = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~:[]%";
-    value.iter().all(|byte| known.as_bytes().contains(byte))
+    let Ok(text) = std::str::from_utf8(value) else {
+        return false;
+    };
+    let known = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~";
+    let is_port =
+        |port: &str| port.chars().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    if text.starts_with('[') {
+        let (address, port) = text.split_once(']').unwrap_or(("", "x"));
+        let is_address = address
+            .get(1..)
+            .is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+        return is_address && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port));
+    }
+    let (name, port) = text.split_once(':').unwrap_or((text, "0"));
+    !name.is_empty() && name.chars().all(|c| known.contains(c)) && is_port(port)
 }
 
 fn inbound_is_right(fields: &Fields) {

@@ -90,7 +90,7 @@ pub fn check(bytes: &[u8]) {
         assert!(matches!(
             found,
             Route::Function { .. }
-                | Route::Refused(Refusal::BadName)
+                | Route::Refused(Refusal::BadName | Refusal::NoSuchName)
                 | Route::Refused(Refusal::Method { .. })
         ));
         only_the_segment_counts(&method, &path, header, namespace);

@@ -75,12 +75,13 @@ pub fn read(bytes: &[u8], most_bytes: usize, most_fields: usize) -> (Vec<Message
         }
         let mut fields = vec![EMPTY_HEADER; most_fields.max(FEWEST_FIELDS)];
         let mut parsed = httparse::Request::new(&mut fields);
-        let length = match parsed.parse(left) {
+        let (text, target) = readable(left);
+        let length = match parsed.parse(&text) {
             Ok(Status::Complete(length)) if length <= most_bytes => length,
             Ok(Status::Partial) => break End::OfBytes,
             _ => break End::Refused,
         };
-        let Some((mut message, framing)) = message(&parsed) else {
+        let Some((mut message, framing)) = message(&parsed, target) else {
             break End::Refused;
         };
         let rest = &left[length..];
@@ -104,14 +105,13 @@ pub fn read(bytes: &[u8], most_bytes: usize, most_fields: usize) -> (Vec<Message
     (messages, end, at)
 }
 
-fn message(parsed: &httparse::Request<'_, '_>) -> Option<(Message, Framing)> {
-    let target = parsed.path?;
+fn message(parsed: &httparse::Request<'_, '_>, target: &[u8]) -> Option<(Message, Framing)> {
     if target.len() > LONGEST_TARGET {
         return None;
     }
     let mut message = Message {
         method: parsed.method?.parse().ok()?,
-        uri: target.parse().ok()?,
+        uri: uri(parsed.method?, target)?,
         is_old: parsed.version? == 0,
         headers: map(parsed.headers)?,
         body: Body::default(),
@@ -202,6 +202,52 @@ fn map(fields: &[httparse::Header<'_>]) -> Option<HeaderMap> {
     Some(headers)
 }
 
+/// The same with a target that the parser can read, and the target: behind the first blank of the first line that is not empty.
+fn readable(text: &[u8]) -> (Vec<u8>, &[u8]) {
+    let empty = text.iter().take_while(|byte| b"\r\n".contains(byte));
+    let start = empty.count();
+    let is_end = |byte: &u8| b" \n".contains(byte);
+    let first = text[start..].iter().position(is_end).unwrap_or_default();
+    let begin = (start + first + 1).min(text.len());
+    let length = text[begin..].iter().position(is_end);
+    let end = length.map_or(text.len(), |length| begin + length);
+    let mut readable = text.to_vec();
+    if std::str::from_utf8(&text[begin..end]).is_err() {
+        for byte in readable[begin..end]
+            .iter_mut()
+            .filter(|byte| !byte.is_ascii())
+        {
+            *byte = b'~';
+        }
+    }
+    (readable, &text[begin..end])
+}
+
+/// A target: a path, or a path behind a scheme and an authority; what `Uri` cannot hold is escaped.
+fn uri(method: &str, bytes: &[u8]) -> Option<Uri> {
+    let target = &String::from_utf8_lossy(bytes);
+    if target.contains('#') {
+        return None;
+    }
+    if method == "CONNECT" {
+        return target.parse().ok();
+    }
+    if target == "*" || target.starts_with('/') || target.contains("://") {
+        let mut escaped = String::new();
+        for &byte in bytes {
+            match byte {
+                b'!'..=b'~' if !b"\"<>`".contains(&byte) => escaped.push(char::from(byte)),
+                _ => escaped += &format!("%{byte:02X}"),
+            }
+        }
+        let is_text = std::str::from_utf8(bytes).is_ok();
+        let plain = target.parse().ok().filter(|_| is_text);
+        let uri: Uri = plain.or_else(|| escaped.parse().ok())?;
+        return uri.path_and_query().is_some().then_some(uri);
+    }
+    None
+}
+
 fn number(digits: &[u8]) -> Option<usize> {
     let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(digits)
@@ -222,11 +268,11 @@ fn chunks(bytes: &[u8], body: &mut Body) -> Option<usize> {
             .take_while(|byte| byte.is_ascii_hexdigit())
             .count();
         let extension = &left[digits.min(line)..line];
-        let begins = extension
-            .first()
-            .is_none_or(|first| b" \t;".contains(first));
+        let behind_blanks = extension.iter().find(|byte| !b" \t".contains(byte));
+        let begins = behind_blanks.is_none_or(|first| *first == b';');
+        let is_control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
         let is_short = extension.len() <= LONGEST_EXTENSION + 1;
-        if !begins || !is_short || extension.iter().any(|byte| b"\r\n".contains(byte)) {
+        if !begins || !is_short || extension.iter().any(is_control) {
             return None;
         }
         let size = std::str::from_utf8(&left[..digits]).ok()?;

@@ -13,6 +13,7 @@ use smallvec::{SmallVec, smallvec};
 use super::wire::Wire;
 use super::{ConnectionLimits, Next};
 use crate::http1::reading::{Place, Places, Reading, Rest, agreed, says};
+use crate::http1::target::{self, NotATarget};
 use crate::incoming::{Asked, Stream};
 use crate::reply::{self, Failure};
 use crate::server::h2::PREFACE;
@@ -20,8 +21,6 @@ use crate::told::{Answered, Ids};
 
 /// As many fields as are parsed without an allocation.
 const STACK_FIELDS: usize = 100;
-/// The bytes that a target may have: what its type can hold.
-const LONGEST_TARGET: usize = u16::MAX as usize - 1;
 
 /// A request, but for its body.
 pub(super) struct Head {
@@ -59,6 +58,15 @@ pub(super) enum Wrong {
     Late,
 }
 
+impl From<NotATarget> for Wrong {
+    fn from(why: NotATarget) -> Self {
+        match why {
+            NotATarget::Malformed(what) => Self::Malformed(what),
+            NotATarget::TooLong => Self::TargetTooLong,
+        }
+    }
+}
+
 impl Wrong {
     pub(super) fn answer(self) -> Answered {
         let (status, sentence) = match self {
@@ -94,7 +102,13 @@ pub(super) fn poll<I: Stream>(
     limits: ConnectionLimits,
     cx: &mut Context<'_>,
 ) -> Poll<Next> {
+    let most = limits.max_header_bytes;
     loop {
+        wire.reading.skip_empty_lines();
+        let limits = ConnectionLimits {
+            max_header_bytes: most.saturating_sub(wire.reading.skipped()),
+            ..limits
+        };
         if wire.reading.may_have_a_head() {
             let come = wire.reading.len();
             match take(&mut wire.reading, limits) {
@@ -103,8 +117,12 @@ pub(super) fn poll<I: Stream>(
                     return Poll::Ready(Next::Request(head));
                 }
                 Ok(None) => {}
-                Err(wrong) if wire.reading.len() < come || wire.request() > 0 => {
-                    // A head it was, or follows one: no preface, and no request.
+                Err(wrong)
+                    if wire.reading.len() < come
+                        || wire.request() > 0
+                        || wire.reading.skipped() > 0 =>
+                {
+                    // A head it was, or follows one or an empty line: no preface, and no request.
                     return Poll::Ready(Next::Refused(wrong));
                 }
                 Err(_) if wire.reading.unread().starts_with(PREFACE) => {
@@ -115,7 +133,7 @@ pub(super) fn poll<I: Stream>(
                 Err(wrong) => return Poll::Ready(Next::Refused(wrong)),
             }
         }
-        if wire.reading.len() > limits.max_header_bytes {
+        if wire.reading.skipped() + wire.reading.len() > most {
             return Poll::Ready(Next::Refused(Wrong::TooLarge));
         }
         match wire.poll_read(cx) {
@@ -155,9 +173,19 @@ fn take(reading: &mut Reading, limits: ConnectionLimits) -> Result<Option<Head>,
         return Ok(None);
     };
     let text = reading.take(parsed.length);
-    let uri = Uri::from_maybe_shared(parsed.target.of(&text))
-        .map_err(|_| Wrong::Malformed("the request's target is none"))?;
+    let target = parsed.target.of(&text);
+    let length = target.len();
     let mut request: Asked = Box::default();
+    let uri = match Uri::from_maybe_shared(target) {
+        Ok(uri) if target::is_whole(&uri, length) => uri,
+        _ => {
+            let (uri, raw) = target::read(parsed.target.of(&text), &parsed.method)?;
+            if let Some(raw) = raw {
+                request.extensions_mut().insert(raw);
+            }
+            uri
+        }
+    };
     (*request.method_mut(), *request.uri_mut()) = (parsed.method, uri);
     let is_old = parsed.is_old;
     *request.version_mut() = if is_old {
@@ -199,6 +227,20 @@ impl Parsed {
         limits: ConnectionLimits,
         places: &mut Places,
     ) -> Result<Option<Self>, Wrong> {
+        match Self::parse_text(read, limits, places) {
+            Err(Wrong::Malformed(_)) if let Some(text) = target::as_text(read) => {
+                // Places are the same in both.
+                Self::parse_text(&text, limits, places)
+            }
+            parsed => parsed,
+        }
+    }
+
+    fn parse_text(
+        read: &[u8],
+        limits: ConnectionLimits,
+        places: &mut Places,
+    ) -> Result<Option<Self>, Wrong> {
         let mut fields: SmallVec<[_; STACK_FIELDS]> = if limits.max_headers > STACK_FIELDS {
             smallvec![MaybeUninit::uninit(); limits.max_headers]
         } else {
@@ -224,7 +266,7 @@ impl Parsed {
         if length > limits.max_header_bytes {
             return Err(Wrong::TooLarge);
         }
-        if target.len() > LONGEST_TARGET {
+        if target.len() > target::LONGEST {
             return Err(Wrong::TargetTooLong);
         }
         let method = Method::from_bytes(method.as_bytes())
