@@ -13,6 +13,8 @@ use h2::{Reason, RecvStream};
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::CONTENT_LENGTH;
 use hyper::{HeaderMap, Request};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::ioctl_fionread;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -175,10 +177,46 @@ impl Body for Incoming {
     }
 }
 
+/// More than rustls keeps of what it has decrypted.
+const DECRYPTED: u64 = 64 * 1024;
+
 /// A connection, whatever it is made of.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
     /// Nobody shall take its end for an orderly one: it is about to be dropped.
     fn cut(&self);
+    /// What the kernel knows of the other side, beyond what has been read. Costs system calls.
+    fn far_end(&self) -> FarEnd;
+}
+
+/// What the other side of a connection does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FarEnd {
+    /// It may send more.
+    Open,
+    /// It has ended what it sends; at most so many bytes of that are still to be read.
+    Ended(u64),
+    /// The connection is broken.
+    Broken,
+}
+
+impl FarEnd {
+    /// Looks at a socket. One that cannot be looked at is left to those who read it.
+    fn of(stream: &TcpStream) -> Self {
+        let flags = PollFlags::IN | PollFlags::RDHUP;
+        let mut polled = [PollFd::new(stream, flags)];
+        let at_once = Timespec::default();
+        if poll(&mut polled, Some(&at_once)).is_err() {
+            return Self::Open;
+        }
+        let is = |flag| polled[0].revents().intersects(flag);
+        if is(PollFlags::ERR | PollFlags::HUP) {
+            Self::Broken
+        } else if is(PollFlags::RDHUP) {
+            Self::Ended(ioctl_fionread(stream).unwrap_or(u64::MAX))
+        } else {
+            Self::Open
+        }
+    }
 }
 
 impl Stream for TcpStream {
@@ -186,11 +224,23 @@ impl Stream for TcpStream {
         // With a reset. If that cannot be had, the connection has gone.
         let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
+
+    fn far_end(&self) -> FarEnd {
+        FarEnd::of(self)
+    }
 }
 
 impl Stream for TlsStream<TcpStream> {
     fn cut(&self) {
         // The end of TLS is a word of its own, which is not said then.
+    }
+
+    fn far_end(&self) -> FarEnd {
+        match FarEnd::of(self.get_ref().0) {
+            // What has been decrypted and not been read counts as well: more than rustls keeps.
+            FarEnd::Ended(left) => FarEnd::Ended(left.saturating_add(DECRYPTED)),
+            other => other,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper::StatusCode;
 use tokio::io::AsyncWrite;
@@ -30,6 +31,11 @@ use crate::told::Answered;
 /// What is read of a body that nobody wants, so that the connection can carry another request.
 const MOST_UNWANTED: usize = 64 * 1024;
 
+/// What is read of further requests while one is answered.
+const MOST_AHEAD: usize = 16 * 1024;
+/// How often the kernel is asked whether the client is still there, while nothing is read on its connection.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// One connection, from its first request to its last.
 pub(super) struct Http1<I: Stream, S: Answers> {
     wire: Arc<Mutex<Wire<I>>>,
@@ -47,6 +53,8 @@ pub(super) struct Http1<I: Stream, S: Answers> {
     alarm: Alarm,
     /// Until when the next head has to be there.
     due: Option<Instant>,
+    /// When the kernel is asked next whether the client is still there.
+    look: Option<Instant>,
     /// No request follows the present one.
     is_last: bool,
     /// What came is no request, and more of it may come.
@@ -110,6 +118,7 @@ impl<I: Stream + 'static, S: Answers> Http1<I, S> {
             limits,
             alarm: Alarm::default(),
             due: None,
+            look: None,
             is_last: false,
             is_nonsense: false,
         }
@@ -163,6 +172,7 @@ impl<I: Stream + 'static, S: Answers> Http1<I, S> {
         self.about = about;
         let call = self.service.as_ref().map(|service| service.answer(request));
         self.call.set(call);
+        self.look = None;
         self.state = State::Call;
     }
 
@@ -189,9 +199,26 @@ impl<I: Stream + 'static, S: Answers> Http1<I, S> {
         self.state = State::Answer { switches };
     }
 
-    /// Ready when the client has gone. Looked at only between requests: while a body comes, whoever takes that notices.
-    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.wire().poll_gone(cx)
+    /// Ready when the client has gone. The end is read where anything is; while a body is left unread or too much has come ahead, the
+    /// kernel is asked now and then.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        {
+            let wire = &mut *self.wire.lock().unwrap_or_else(PoisonError::into_inner);
+            if wire.poll_gone(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if wire.is_read() {
+                return Poll::Pending;
+            }
+        }
+        loop {
+            let look = *self.look.get_or_insert_with(|| Instant::now() + LOOK);
+            ready!(self.alarm.poll(cx, look));
+            if self.wire().is_broken() {
+                return Poll::Ready(());
+            }
+            self.look = None;
+        }
     }
 
     /// What remains once an answer has gone out: to wait for whoever still takes the body, then the next request or the end.
@@ -276,6 +303,8 @@ impl<I: Stream + 'static, S: Answers> Future for Http1<I, S> {
                             tracing::debug!("connection: {halt:?}");
                             return Poll::Ready(End::Done);
                         }
+                        // The answer to what is no request goes out to a client that has sent half of one and ended.
+                        Poll::Pending if this.is_nonsense => return Poll::Pending,
                         Poll::Pending => {
                             ready!(this.poll_gone(cx));
                             return Poll::Ready(End::Done);

@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod abandoned;
 mod calls;
 mod certificates;
 mod client;

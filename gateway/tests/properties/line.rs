@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 
-use skep::incoming::Stream;
+use skep::incoming::{FarEnd, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The gateway's end of a connection.
@@ -122,6 +122,10 @@ impl Line {
 impl Stream for Line {
     fn cut(&self) {
         self.lock().is_cut = true;
+    }
+
+    fn far_end(&self) -> FarEnd {
+        FarEnd::Open
     }
 }
 

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::io::AsyncWrite;
 
-use super::MOST_UNWANTED;
+use super::{MOST_AHEAD, MOST_UNWANTED};
 use crate::http1::reading::{Broken, Reading, Rest};
-use crate::incoming::{Bringing, Stream};
+use crate::incoming::{Bringing, FarEnd, Stream};
 use crate::reply::BodyError;
 
 /// Tells a client that waits for it to send its body (RFC 9110 §10.1.1).
@@ -74,18 +74,39 @@ impl<I: Stream> Wire<I> {
         self.reading.poll_read(cx, io)
     }
 
-    /// Ready when the client has gone. What it sends meanwhile waits.
+    /// Ready when the client has gone. What it sends meanwhile, such as its next requests, is read up to a limit, so that the end
+    /// behind it is seen. [`Self::is_read`] says whether that is so.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.reading.is_over() {
             self.watch(cx);
             return Poll::Pending;
         }
-        if self.reading.len() > 0 {
-            return Poll::Pending;
+        while self.reading.len() < MOST_AHEAD {
+            match ready!(self.poll_read(cx)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
+            }
         }
-        match ready!(self.poll_read(cx)) {
-            Ok(0) | Err(_) => Poll::Ready(()),
-            Ok(_) => Poll::Pending,
+        Poll::Pending
+    }
+
+    /// Whether reading goes on, and with it the end is seen. Not while somebody else reads a body, or leaves it unread, nor once too
+    /// much has come ahead.
+    pub(super) fn is_read(&self) -> bool {
+        self.reading.is_over() && self.reading.len() < MOST_AHEAD
+    }
+
+    /// Whether the client has gone while nothing is read. One that has ended what it sends behind a whole body may still wait for
+    /// its answer: that is seen when the body has been read.
+    pub(super) fn is_broken(&self) -> bool {
+        let Some(io) = &self.io else { return false };
+        match io.far_end() {
+            FarEnd::Open => false,
+            FarEnd::Broken => true,
+            FarEnd::Ended(left) => {
+                let came = self.reading.len() as u64 + left;
+                self.reading.is_over() || came < self.reading.size_hint().lower()
+            }
         }
     }
 
