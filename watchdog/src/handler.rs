@@ -20,6 +20,7 @@ use crate::cgi::Dialect;
 use crate::config::Config;
 use crate::feed::discard;
 use crate::fork::{Call, Progress, Run};
+use crate::hops;
 use crate::logs::visible;
 use crate::mode::Mode;
 use crate::record::Record;
@@ -142,6 +143,9 @@ fn admit(watchdog: &Watchdog, head: &Parts) -> Result<Counted, Refusal> {
         .map(|authority| authority.as_str().as_bytes());
     if !hosts.into_iter().chain(target).all(authority::is_host) {
         return Err(Refusal::BadHost);
+    }
+    if !hops::is_chunked_at_most(&head.headers) {
+        return Err(Refusal::Codings);
     }
     if watchdog.service.is_none() && cgi::has_nul(head.uri.path()) {
         return Err(Refusal::NulInPath);

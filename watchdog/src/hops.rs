@@ -50,6 +50,16 @@ pub(crate) fn towards_function(headers: &mut HeaderMap) -> bool {
     is_upgrade
 }
 
+/// Whether a message has no transfer coding but one `chunked`.
+pub(crate) fn is_chunked_at_most(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        _ => false,
+    }
+}
+
 /// Prepares an answer's headers for the client.
 pub(crate) fn towards_client(headers: &mut HeaderMap, is_upgrade: bool) {
     let upgrade = is_upgrade.then(|| headers.get(UPGRADE).cloned()).flatten();

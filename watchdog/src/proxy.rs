@@ -89,6 +89,10 @@ pub(crate) async fn call(
         Ok(answered) => answered.map_err(|refusal| (refusal, None))?,
         Err(limit) => return Err((late(limit), None)),
     };
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !is_upgrade {
+        let error = "it switched protocols, and the client had not asked for that".to_owned();
+        return Err((Refusal::FunctionBroken { error }, None));
+    }
     let mut response = finish(response, link, is_upgrade, call);
     let [(duration, seconds), (server_timing, parts)] = timing::head_only(began.elapsed());
     response.headers_mut().insert(duration, seconds);
@@ -190,7 +194,14 @@ async fn exchange(
             return Err(Refusal::NotUp { seconds: 1 });
         };
         let mut failure = match link.send(request).await {
-            Ok(response) => return Ok((response, link)),
+            Ok(response) => {
+                return match ambiguity(response.headers()) {
+                    None => Ok((response, link)),
+                    Some(error) => Err(Refusal::FunctionBroken {
+                        error: error.to_owned(),
+                    }),
+                };
+            }
             Err(failure) => failure,
         };
         // The server has most likely closed the connection while the request was on its way.
@@ -228,6 +239,16 @@ fn repeatable(request: &Request<Upload>) -> Option<Request<Upload>> {
     *again.uri_mut() = request.uri().clone();
     *again.headers_mut() = request.headers().clone();
     Some(again)
+}
+
+/// What of an answer's framing others may read differently than hyper, which would pass it on.
+fn ambiguity(headers: &HeaderMap) -> Option<&'static str> {
+    if !hops::is_chunked_at_most(headers) {
+        return Some("it has a transfer coding that is not chunked");
+    }
+    let is_number = |value: &HeaderValue| value.as_bytes().iter().all(u8::is_ascii_digit);
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    (!lengths.all(is_number)).then_some("its Content-Length is no number")
 }
 
 /// The function's answer as the client sees it; an upgrade makes a tunnel of the connection.

@@ -27,6 +27,8 @@ pub(crate) enum Refusal {
     HealthMethod,
     /// More than one `Host`: whoever stands in front may have believed another one than the command would.
     ManyHosts,
+    /// Transfer codings other than one `chunked`: hyper reads the last one and leaves the body in the others.
+    Codings,
     /// `%00`, which no environment can carry.
     NulInPath,
     /// A header, or the query, that no environment can carry.
@@ -88,6 +90,7 @@ impl Refusal {
             Self::Method | Self::HealthMethod | Self::FileMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::ManyHosts
             | Self::BadHost
+            | Self::Codings
             | Self::NulInPath
             | Self::BodyBroken { .. }
             | Self::NotArguments { .. } => StatusCode::BAD_REQUEST,
@@ -110,6 +113,7 @@ impl Refusal {
             Self::Busy { limit } => format!("{limit} calls are being served, which is the limit; retry, add replicas or raise max_inflight"),
             Self::Method => "the method is not allowed; use GET, POST, PUT, PATCH or DELETE".to_owned(),
             Self::HealthMethod => "the method is not allowed; use GET".to_owned(),
+            Self::Codings => "the only transfer coding known here is chunked; send it once".to_owned(),
             Self::ManyHosts => "the request has more than one Host header; send one".to_owned(),
             Self::NulInPath => "the path contains %00, which cannot be passed to the command".to_owned(),
             Self::HeadTooLarge { variable } => {
