@@ -89,7 +89,7 @@ bench: images ## every measurement the documents quote, one after the other (ove
 	for script in watchdog bodies http-mode prefork gateway overlay idle discovery discovery-many; do echo "== $$script"; bench/$$script.sh || exit 1; done
 
 soak: fwatchdog ## the long tests; docs/reliability.md has their last results
-	@.ci/api-check install
+	@.ci/python-tools install
 	cargo test --locked -p fwatchdog --test soak --test container --test survivors -- --ignored --nocapture
 	PROPERTY_CASES=1000000 cargo test --locked --release -p fwatchdog --lib properties
 	PROPERTY_CASES=1000000 cargo test --locked -p skep --test properties
@@ -112,7 +112,7 @@ prepare:
 	@.ci/prepare
 
 test-setup: prepare build samples-local
-	@.ci/api-check install
+	@.ci/python-tools install
 	@if docker info >/dev/null 2>&1; then images/build.sh; \
 	else echo "no Docker engine answers: the tests that need a Swarm will not run"; [ "$$CI" != true ]; fi
 

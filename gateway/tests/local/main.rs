@@ -17,6 +17,7 @@ mod connections;
 mod connects;
 mod counts;
 mod cut_off;
+mod differential;
 mod early;
 mod failures;
 mod floods;

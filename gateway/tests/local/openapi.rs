@@ -71,7 +71,7 @@ fn tested(examples: &[&str]) {
             "{tester} is missing, and in CI this must run"
         );
         eprintln!(
-            "SKIPPED: {tester} is missing (.ci/api-check install), so no property was tested"
+            "SKIPPED: {tester} is missing (.ci/python-tools install), so no property was tested"
         );
         return;
     }
