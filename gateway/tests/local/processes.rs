@@ -267,8 +267,9 @@ fn the_gateway_takes_all_the_descriptors_it_may_have_and_its_functions_do_not() 
 
 #[test]
 fn accepts_that_fail_are_logged_now_and_then() {
-    let gateway = Gateway::under("-n 60", "  cat:\n    fprocess: cat");
-    let held: Vec<_> = (0..100)
+    let gateway = Gateway::under("-n 100", "  cat:\n    fprocess: cat");
+    assert_eq!(post(gateway.address, "/function/cat", "up").text(), "up");
+    let held: Vec<_> = (0..150)
         .map(|_| TcpStream::connect(gateway.address).unwrap())
         .collect();
     gateway.logs("accept: ");
