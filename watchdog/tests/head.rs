@@ -304,3 +304,20 @@ fn debug_headers_prints_both_ways() {
         output.contains("[in] X-A=[1 2]\n") && output.contains("[out] X-Duration-Seconds=[")
     });
 }
+
+#[test]
+fn a_coding_other_than_one_chunked_is_400() {
+    let watchdog = script("cat").start();
+    for codings in [
+        &["gzip, chunked"][..],
+        &["gzip", "chunked"],
+        &["chunked", "chunked"],
+    ] {
+        let mut request = Request::bare("POST", "/").raw_body("1\r\nx\r\n0\r\n\r\n");
+        for coding in codings {
+            request = request.header("Transfer-Encoding", coding);
+        }
+        let answer = watchdog.call(&request);
+        assert_eq!(answer.status, 400, "{codings:?}: {}", answer.text());
+    }
+}
