@@ -11,6 +11,10 @@ use crate::told::Answered;
 
 impl incoming::Stream for DuplexStream {
     fn cut(&self) {}
+
+    fn far_end(&self) -> incoming::FarEnd {
+        incoming::FarEnd::Open
+    }
 }
 
 const LIMIT: Duration = Duration::from_secs(10);
