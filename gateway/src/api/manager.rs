@@ -200,7 +200,7 @@ impl Manager {
             caller,
             "create function",
             &name,
-            self.operator.create(wanted),
+            self.operator.create(wanted, caller.authority()),
         )
         .await?;
         self.seen().await;

@@ -43,10 +43,10 @@ pub fn is_reserved(label: &str) -> bool {
             .any(|prefix| label.starts_with(prefix))
 }
 
-/// Which functions a change may touch.
+/// Which functions a change may touch, and what it may give them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authority {
-    /// All of them.
+    /// All of them, and Docker's own secrets.
     All,
     /// Those that were made through the management API.
     Api,
@@ -58,7 +58,7 @@ pub type Doing<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failed>> + Send + 
 /// Somebody who can change which functions there are. Each change is whole or not made.
 pub trait Operator: Send + Sync + 'static {
     /// Makes a new function.
-    fn create(&self, wanted: Wanted) -> Doing<'_, Notes>;
+    fn create(&self, wanted: Wanted, authority: Authority) -> Doing<'_, Notes>;
     /// Makes an existing function what is wanted now; its replicas stay as many as they are.
     fn update(&self, wanted: Wanted, authority: Authority) -> Doing<'_, Notes>;
     /// Sets how many replicas a function has; 0 is a number.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::names::dockers_secret;
 use crate::support::client::{Answer, get, request};
 use crate::support::within;
 use crate::world::{World, deployment, docker, own_name, try_docker};
@@ -271,4 +272,28 @@ fn what_docker_does_not_take_is_a_400_in_its_words() {
         assert!(log.lines().all(|line| !line.is_empty()), "{log}");
     }
     assert!(!try_docker(&["service", "inspect", &name]).status.success());
+}
+
+#[test]
+fn a_deploy_key_gives_no_function_a_secret_of_dockers_own() {
+    if !try_docker(&["secret", "ls"]).status.success() {
+        return;
+    }
+    let secret = dockers_secret("an operator's");
+    let Some(world) = World::with(&[], &FLAGS) else {
+        return;
+    };
+    let key = |scope: &str| {
+        let scopes = json!({ "scopes": [scope] });
+        let made = send(&world, "POST", "/system/keys", LOGIN, &scopes);
+        format!("Bearer {}", made.json()["key"].as_str().unwrap())
+    };
+    let name = own_name("reader");
+    world.adopt(&name);
+    let wanted = deployment(&name, "skep/env", json!({ "secrets": [secret.0] }));
+    let refused = send(&world, "POST", "/system/functions", &key("deploy"), &wanted);
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    assert!(refused.text().contains("scope admin"), "{}", refused.text());
+    let made = send(&world, "POST", "/system/functions", &key("admin"), &wanted);
+    assert_eq!(made.status, 202, "{}", made.text());
 }

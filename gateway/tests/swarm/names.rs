@@ -61,7 +61,7 @@ fn a_short_name_stays_with_the_function_that_was_made_first() {
 }
 
 /// One of Docker's own, which goes with its holder.
-struct DockersSecret(String);
+pub(crate) struct DockersSecret(pub(crate) String);
 
 impl Drop for DockersSecret {
     fn drop(&mut self) {
@@ -73,7 +73,7 @@ impl Drop for DockersSecret {
     }
 }
 
-fn dockers_secret(value: &str) -> DockersSecret {
+pub(crate) fn dockers_secret(value: &str) -> DockersSecret {
     let name = own_name("dockers");
     let folder = std::env::temp_dir().join(&name);
     std::fs::write(&folder, value).unwrap();

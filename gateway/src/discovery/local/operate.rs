@@ -14,7 +14,7 @@ use crate::discovery::usage::Usage;
 use crate::function::{FunctionName, SecretName};
 
 impl Operator for Arc<Local> {
-    fn create(&self, _wanted: Wanted) -> Doing<'_, Notes> {
+    fn create(&self, _wanted: Wanted, _: Authority) -> Doing<'_, Notes> {
         Box::pin(async { Err(self.in_the_file("made")) })
     }
 

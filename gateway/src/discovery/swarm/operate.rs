@@ -45,8 +45,8 @@ impl From<Value> for Current {
 }
 
 impl Operator for Arc<Swarm> {
-    fn create(&self, wanted: Wanted) -> Doing<'_, Notes> {
-        Box::pin(self.make(wanted))
+    fn create(&self, wanted: Wanted, authority: Authority) -> Doing<'_, Notes> {
+        Box::pin(self.make(wanted, authority))
     }
 
     fn update(&self, wanted: Wanted, authority: Authority) -> Doing<'_, Notes> {
@@ -55,7 +55,7 @@ impl Operator for Arc<Swarm> {
             // One that is not there is told before a login that is wrong: clients make it then.
             let current = self.current(&wanted.name).await?;
             ownership::check(&current.spec, authority, &network.id)?;
-            let ground = self.ground(&network, &wanted).await?;
+            let ground = self.ground(&network, &wanted, authority).await?;
             let (login, mut notes) = self.log_in(&wanted).await?;
             let login = login.or_else(|| registry::forgotten(&current.spec, &wanted.spec.image));
             let change = |spec| {
@@ -145,9 +145,9 @@ impl Operator for Arc<Swarm> {
 }
 
 impl Swarm {
-    async fn make(&self, wanted: Wanted) -> Result<Notes, Failed> {
+    async fn make(&self, wanted: Wanted, authority: Authority) -> Result<Notes, Failed> {
         let (network, _) = self.attached().await?;
-        let ground = self.ground(&network, &wanted).await?;
+        let ground = self.ground(&network, &wanted, authority).await?;
         let (registry, mut notes) = self.log_in(&wanted).await?;
         let mut asked = spec::create(&wanted, &ground);
         ownership::mark(&mut asked);
@@ -187,11 +187,12 @@ impl Swarm {
         &self,
         network: &'a Network,
         wanted: &Wanted,
+        authority: Authority,
     ) -> Result<Ground<'a>, Failed> {
         Ok(Ground {
             network: &network.id,
             timeout: self.longest_call,
-            secrets: self.references(&wanted.spec.secrets).await?,
+            secrets: self.references(&wanted.spec.secrets, authority).await?,
         })
     }
 

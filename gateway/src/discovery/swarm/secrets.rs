@@ -21,7 +21,7 @@ use super::TASKS;
 use super::engine::EngineError;
 use super::model::{Service, Task};
 use super::operate::Current;
-use crate::discovery::operate::{Failed, SecretValue, Trouble};
+use crate::discovery::operate::{Authority, Failed, SecretValue, Trouble};
 use crate::function::SecretName;
 
 /// How often a new version is tried whose number somebody else took first.
@@ -66,7 +66,11 @@ impl Swarm {
     }
 
     /// The references of a service to the newest versions of these secrets.
-    pub(super) async fn references(&self, names: &[String]) -> Result<Vec<Value>, Failed> {
+    pub(super) async fn references(
+        &self,
+        names: &[String],
+        authority: Authority,
+    ) -> Result<Vec<Value>, Failed> {
         if names.is_empty() {
             return Ok(Vec::new());
         }
@@ -83,6 +87,15 @@ impl Swarm {
             let reference = match all.get(name).and_then(|versions| versions.last()) {
                 Some(newest) => newest.reference(name),
                 None => match dockers() {
+                    // A key for deploying could print any of them.
+                    Some(_) if authority != Authority::All => {
+                        return Err(Failed::new(
+                            Trouble::Forbidden,
+                            format!(
+                                "secrets: '{name}' is a secret of Docker's own: a key needs the scope admin to give it to a function"
+                            ),
+                        ));
+                    }
                     Some(secret) => {
                         self.check_free(secret).await?;
                         secret.reference(name)
