@@ -231,6 +231,8 @@ fn a_gateway_that_is_a_service_never_routes_to_itself() {
         &[
             "--env",
             &network,
+            "--env",
+            "basic_auth=false",
             "--mount",
             socket,
             "--publish",
