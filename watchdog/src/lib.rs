@@ -68,6 +68,7 @@ mod spawn;
 mod start;
 mod stream;
 mod strings;
+mod throttle;
 mod timestamp;
 mod timing;
 mod tree;

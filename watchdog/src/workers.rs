@@ -1,5 +1,6 @@
 //! The serving threads: each has its own runtime and accepts on the one listening socket.
 
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::TcpListener;
@@ -14,6 +15,7 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::task::spawn_local;
 
 use crate::connection;
+use crate::throttle::Throttle;
 use crate::watchdog::{Counter, Watchdog};
 
 /// What serving a call needs, with room to spare.
@@ -35,6 +37,7 @@ pub(crate) fn start(listener: &TcpListener, watchdog: &Arc<Watchdog>) -> io::Res
         listener,
         watchdog: Arc::clone(watchdog),
         started: AtomicUsize::new(0),
+        failed: Throttle::default(),
     };
     Arc::new(workers).start_another()
 }
@@ -43,6 +46,8 @@ struct Workers {
     listener: TcpListener,
     watchdog: Arc<Watchdog>,
     started: AtomicUsize,
+    /// Holds back lines about connections that could not be taken.
+    failed: Throttle,
 }
 
 impl Workers {
@@ -59,9 +64,7 @@ impl Workers {
             return;
         }
         if let Err(error) = self.start_another() {
-            self.watchdog
-                .log
-                .line(format_args!("error: cannot start a worker: {error}"));
+            self.complain("cannot start a worker", &error);
         }
     }
 
@@ -82,26 +85,33 @@ impl Workers {
                 .enable_time()
                 .build_local(LocalOptions::default());
             let serve = |runtime: LocalRuntime| runtime.block_on(accept(&workers, number));
-            if let Err(error) = built.and_then(serve) {
-                workers
-                    .watchdog
-                    .log
-                    .line(format_args!("error: a worker cannot serve: {error}"));
-            }
+            let Err(error) = built.and_then(serve);
+            workers.has_not_started(number);
+            workers.complain("a worker cannot serve", &error);
         };
         let thread = std::thread::Builder::new().name(format!("worker-{number}"));
-        if let Err(error) = thread.stack_size(THREAD_STACK).spawn(body) {
-            // A run that has forked up to the container's limit, perhaps: the others must not wait for a worker that
-            // never takes its turn, and a later connection may try again.
-            let (order, counted) = (Ordering::SeqCst, number + 1);
-            let _ = self.started.compare_exchange(counted, number, order, order);
-            return Err(error);
+        let spawned = thread.stack_size(THREAD_STACK).spawn(body).map(drop);
+        spawned.inspect_err(|_| self.has_not_started(number))
+    }
+
+    /// A run that has forked or opened files up to the container's limit, perhaps: the others must not wait for a worker that never
+    /// takes its turn, and a later connection may try again.
+    fn has_not_started(&self, number: usize) {
+        let (order, counted) = (Ordering::SeqCst, number + 1);
+        let _ = self.started.compare_exchange(counted, number, order, order);
+    }
+
+    fn complain(&self, what: &str, error: &io::Error) {
+        if let Some(left_out) = self.failed.admit() {
+            self.watchdog
+                .log
+                .line(format_args!("error: {what}: {error}{left_out}"));
         }
-        Ok(())
     }
 }
 
-async fn accept(workers: &Arc<Workers>, number: usize) -> io::Result<()> {
+/// One worker. An error means that it took no connection: from then on it never ends, since its end would cut what it serves.
+async fn accept(workers: &Arc<Workers>, number: usize) -> io::Result<Infallible> {
     let listener = tokio::net::TcpListener::from_std(workers.listener.try_clone()?)?;
     let watchdog = &workers.watchdog;
     let own = &watchdog.connections[number];
@@ -143,17 +153,25 @@ async fn accept(workers: &Arc<Workers>, number: usize) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(_) if *watchdog.closed.borrow() => break,
             Err(error) => {
-                watchdog
-                    .log
-                    .line(format_args!("error: cannot accept a connection: {error}"));
+                workers.complain("cannot accept a connection", &error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    // The runtime may not have heard yet of the last who got through.
-    while let Ok((stream, _)) = workers.listener.accept() {
+    // The runtime may not have heard yet of the last who got through. A connection that cannot be taken costs no other one anything.
+    let prepare = |stream: std::net::TcpStream| {
         stream.set_nonblocking(true)?;
-        take(TcpStream::from_std(stream)?);
+        TcpStream::from_std(stream)
+    };
+    loop {
+        match workers.listener.accept() {
+            Ok((stream, _)) => match prepare(stream) {
+                Ok(stream) => take(stream),
+                Err(error) => workers.complain("cannot serve a connection", &error),
+            },
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(_) => break,
+        }
     }
     if !watchdog.config.inherit_listener {
         // From now on callers are refused, and know that they may go elsewhere; another worker may have done so. What the gateway

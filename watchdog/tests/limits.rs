@@ -2,8 +2,12 @@
 
 mod support;
 
-use support::client::Request;
-use support::{function, python, script};
+use std::io::{BufReader, Write};
+use std::process::Command;
+use std::time::Duration;
+
+use support::client::{Request, receive};
+use support::{function, python, script, with_program};
 
 const SPIN: &str = "while :; do :; done";
 
@@ -103,4 +107,31 @@ fn modes_without_a_process_for_each_call_say_that_they_have_no_such_limits() {
         .start();
     watchdog.logs("warning: max_cpu_seconds=1 is not used in mode=static");
     watchdog.logs("warning: prefork=2 is not used in mode=static");
+}
+
+#[test]
+fn accepts_that_fail_all_the_time_are_one_line_and_cost_no_running_call() {
+    let mut shell = Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_fwatchdog");
+    shell.args(["-c", &format!("ulimit -n 40; exec {program}")]);
+    let mut watchdog = with_program(shell)
+        .script("echo $$ >> $TMPDIR/up; while [ ! -e $TMPDIR/go ]; do sleep 0.02; done; echo done")
+        .env("skep_workers", "2")
+        .start();
+    let mut running = watchdog.connect();
+    running.write_all(&Request::get("/").bytes()).unwrap();
+    watchdog.lines("up", 1);
+    let crowd: Vec<_> = (0..60).map(|_| watchdog.connect()).collect();
+    watchdog.logs("cannot accept a connection: Too many open files");
+    // Twenty further ones at each worker.
+    std::thread::sleep(Duration::from_secs(1));
+    let lines = watchdog.log().matches("open files").count();
+    assert_eq!(lines, 1, "{}", watchdog.log());
+    watchdog.signal("TERM");
+    watchdog.logs("draining");
+    std::fs::write(watchdog.file("go"), "").unwrap();
+    let answer = receive(&mut BufReader::new(running));
+    assert_eq!((answer.status, answer.text().as_str()), (200, "done\n"));
+    drop(crowd);
+    assert_eq!(watchdog.exit().0, Some(0));
 }
