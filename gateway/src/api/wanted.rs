@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::fields::Fields;
 use crate::discovery::operate::{
-    Amounts, PIDS, RegistryLogin, SCALE_FACTOR, SCALE_MAX, SCALE_MIN, Wanted, is_reserved,
+    Amounts, PIDS, RegistryLogin, SCALE_FACTOR, SCALE_MAX, SCALE_MIN, TMP_SIZE, Wanted, is_reserved,
 };
 use crate::escaped::{escaped, is_harmful};
 use crate::function::route::{NotARoute, OwnRoute};
@@ -294,6 +294,9 @@ fn check_labels(fields: &mut Fields, name: Option<&FunctionName>, spec: &Spec) {
         {
             wrong.push((label, format!("write a number from {least} to {most}")));
         }
+    }
+    if let Some(Err(why)) = written(TMP_SIZE).map(quantity::memory) {
+        wrong.push((TMP_SIZE, why));
     }
     if let (Some(Ok(min)), Some(Ok(max))) = (number(SCALE_MIN), number(SCALE_MAX))
         && min > max

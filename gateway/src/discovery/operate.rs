@@ -13,6 +13,8 @@ use crate::function::{FunctionName, SecretName, Spec};
 
 /// The label that sets how many processes a function may have at once.
 pub const PIDS: &str = "skep.pids";
+/// The label that sets how many bytes `/tmp` of a function with a read-only root has.
+pub const TMP_SIZE: &str = "skep.tmp-size";
 /// The label that says how many replicas a function has at least, and begins with (wire contract §4).
 pub const SCALE_MIN: &str = "com.openfaas.scale.min";
 /// The label that says how many replicas a function has at most.

@@ -9,6 +9,7 @@ mod logs;
 pub mod model;
 mod operate;
 mod ownership;
+mod read_only;
 mod registry;
 mod replicas;
 mod secrets;

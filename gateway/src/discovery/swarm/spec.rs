@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::amounts::{Bound, asked_label};
 use super::applied::Applied;
+use super::read_only;
 use super::translate::SECRETS;
 use crate::discovery::operate::{ANNOTATION, Amounts, PIDS, SCALE_MIN, Wanted};
 use crate::duration;
@@ -202,7 +203,7 @@ fn fill_container(
         },
         Value::clone,
     );
-    set_read_only(container, spec.read_only, applied);
+    read_only::set(container, wanted, applied);
     let path = |secret: &Value| {
         secret["File"]["Name"]
             .as_str()
@@ -266,26 +267,6 @@ fn set_amounts(place: &mut Value, kind: &str, amounts: Amounts, applied: &mut Ap
             None => {}
         }
     }
-}
-
-/// A root that cannot be written to leaves a function `/tmp`; the watchdog keeps its lock file there.
-fn set_read_only(container: &mut Value, read_only: bool, applied: &mut Applied) {
-    let is_kept = container["ReadOnly"] == true && !applied.was_set("read-only", &json!(true));
-    container["ReadOnly"] = json!(read_only || is_kept);
-    let tmp = json!({ "Type": "tmpfs", "Target": "/tmp" });
-    let mounts = container["Mounts"].as_array().into_iter().flatten();
-    let mut mounts: Vec<Value> = mounts
-        .filter(|mount| **mount != tmp || !applied.was_set("tmp", &tmp))
-        .cloned()
-        .collect();
-    if read_only {
-        applied.set("read-only", &json!(true));
-        if !mounts.iter().any(|mount| mount["Target"] == "/tmp") {
-            applied.set("tmp", &tmp);
-            mounts.push(tmp);
-        }
-    }
-    container["Mounts"] = Value::Array(mounts);
 }
 
 /// How long a call of this function may run: tasks that end must be given as much.

@@ -111,7 +111,7 @@ fn a_new_service_has_everything_that_was_wanted() {
     assert_eq!(container["Secrets"][0]["SecretID"], "s1");
     assert_eq!(
         container["Mounts"],
-        json!([{ "Type": "tmpfs", "Target": "/tmp" }])
+        json!([{ "Type": "tmpfs", "Target": "/tmp", "TmpfsOptions": { "SizeBytes": 64 << 20 } }])
     );
     assert_eq!(
         spec["TaskTemplate"]["Resources"]["Limits"],
