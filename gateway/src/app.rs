@@ -9,7 +9,7 @@ mod signals;
 mod told;
 mod workers;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,10 +30,10 @@ use crate::api::{Access, Manager, Orchestration, Pages};
 use crate::certificate::Certificate;
 use crate::config::Config;
 use crate::descriptors;
-use crate::discovery::local::Local;
-use crate::discovery::local::stack::Stack;
+use crate::discovery::local::stack::{self, Stack};
+use crate::discovery::local::{self, Local};
 use crate::discovery::operate::Operator;
-use crate::discovery::swarm::Swarm;
+use crate::discovery::swarm::{self, Swarm};
 use crate::discovery::{Discovery, Freshness, Provider};
 use crate::edge;
 use crate::handover::Turn;
@@ -80,20 +80,21 @@ pub fn swarm(config: &Config) -> Result<(), String> {
     })
 }
 
-/// Serves the functions of a stack file as local processes until a signal.
+/// Serves the functions of a stack file, or of the one in the current folder, as local processes until a signal.
 ///
 /// # Errors
 /// One sentence, or a line for each mistake of the stack file.
-pub fn local(config: &Config, file: &Path) -> Result<(), String> {
+pub fn local(config: &Config, file: Option<PathBuf>) -> Result<(), String> {
     log::start(config);
-    let stack = Stack::load(file, |name| std::env::var(name).ok())
+    let file = file.map_or_else(|| stack::default_file(Path::new("")), Ok)?;
+    let stack = Stack::load(&file, |name| std::env::var(name).ok())
         .map_err(|mistakes| mistakes.join("\nskep: "))?;
     let (kept, unkept) = Kept::open(config)?;
     let gateway = Gateway::bind(config, Orchestration::Local, kept)?;
     let greeting = greeting(&stack, &gateway.doors.ports, unkept.as_ref());
     let runtime = control_runtime()?;
     runtime.block_on(async {
-        let provider = Local::start(file, stack)
+        let provider = Local::start(&file, stack)
             .map_err(|error| format!("a function could not be started: {error}"))?;
         tell(&greeting);
         let operator = Arc::new(provider.clone());
@@ -145,6 +146,10 @@ struct Gateway {
 
 impl Gateway {
     fn bind(config: &Config, orchestration: Orchestration, kept: Kept) -> Result<Self, String> {
+        let remedies = match orchestration {
+            Orchestration::Swarm => swarm::REMEDIES,
+            Orchestration::Local => local::REMEDIES,
+        };
         descriptors::take_all();
         let metrics = Arc::new(Metrics::new());
         let (certificate, tls) = certificate(config, &metrics)?.unzip();
@@ -157,6 +162,7 @@ impl Gateway {
             nudge: Arc::new(Notify::new()),
             metrics,
             gate: kept.gate.clone(),
+            remedies,
             limits: CallLimits {
                 connect: config.connect_timeout,
                 timeout: config.upstream_timeout,

@@ -29,16 +29,13 @@ const AFTER: &str = "\
 Without a command: serve the functions of the Swarm that the Docker socket leads to.
 Every setting is a flag or an environment variable; a flag wins. `skep config` shows what is in force.";
 
-/// The stack file that `skep local` takes when none is named.
-pub const DEFAULT_STACK: &str = "sample-functions/stack.yml";
-
 /// What the person asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Asked {
     /// Serve a Swarm's functions.
     Serve,
-    /// Serve the functions of a stack file as local processes.
-    Local(PathBuf),
+    /// Serve the functions of a stack file as local processes; without a name, of the one in the current folder.
+    Local(Option<PathBuf>),
     /// Show the effective settings.
     Config,
     /// Show the password that the gateway has made.
@@ -67,12 +64,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<CommandLine, cl
         .try_get_matches_from(args)
         .map_err(without_wrong_hints)?;
     let asked = match matches.subcommand() {
-        Some(("local", local)) => Asked::Local(
-            local
-                .get_one::<PathBuf>("file")
-                .cloned()
-                .unwrap_or_else(|| DEFAULT_STACK.into()),
-        ),
+        Some(("local", local)) => Asked::Local(local.get_one::<PathBuf>("file").cloned()),
         Some(("config", _)) => Asked::Config,
         Some(("password", _)) => Asked::Password,
         Some(("watchdog", watchdog)) => Asked::Watchdog(
@@ -114,7 +106,7 @@ fn command() -> Command {
         .subcommand(
             Command::new("local")
                 .about("Run the functions of a stack file as local processes behind real watchdogs; no Docker needed")
-                .arg(Arg::new("file").value_name("FILE").value_parser(clap::value_parser!(PathBuf)).help(format!("the stack file [default: {DEFAULT_STACK}]")))
+                .arg(Arg::new("file").value_name("FILE").value_parser(clap::value_parser!(PathBuf)).help("the stack file [default: stack.yml or stack.yaml in this folder]"))
                 .args(settings()),
         )
         .subcommand(Command::new("config").about("Show every setting, its value and where that came from; secrets masked").args(settings()))
@@ -161,16 +153,13 @@ mod tests {
     #[test]
     fn understands_commands_and_flags_on_either_side() {
         assert_eq!(asked("skep").asked, Asked::Serve);
-        assert_eq!(
-            asked("skep local").asked,
-            Asked::Local(DEFAULT_STACK.into())
-        );
+        assert_eq!(asked("skep local").asked, Asked::Local(None));
         for line in [
             "skep local my.yml --port 9000",
             "skep --port 9000 local my.yml",
         ] {
             let parsed = asked(line);
-            assert_eq!(parsed.asked, Asked::Local("my.yml".into()), "{line}");
+            assert_eq!(parsed.asked, Asked::Local(Some("my.yml".into())), "{line}");
             assert_eq!(
                 parsed.flags,
                 HashMap::from([("port".to_owned(), "9000".to_owned())]),

@@ -37,6 +37,17 @@ pub trait Provider: Send + Sync + 'static {
     fn list(&self) -> impl Future<Output = Result<Listing, Unlisted>> + Send;
 }
 
+/// What a caller is advised to do about a function, by its full name, in the provider's own commands.
+#[derive(Clone, Copy, Debug)]
+pub struct Remedies {
+    /// It is scaled to zero.
+    pub scaled_to_zero: fn(&str) -> String,
+    /// It has no replica, and should have one.
+    pub not_running: fn(&str) -> String,
+    /// Its replicas run and accept no connections.
+    pub not_accepting: fn(&str) -> String,
+}
+
 /// Why a listing failed: a sentence that says what is wrong and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unlisted(pub String);

@@ -29,9 +29,10 @@ use self::retry::Outgoing;
 use self::tunnel::Tunnel;
 use crate::auth::{Denied, Gate, KEY_CHALLENGE};
 use crate::connection::{After, Received};
-use crate::discovery::Freshness;
+use crate::discovery::{Freshness, Remedies};
 use crate::drain::Drain;
 use crate::endpoint::Lease;
+use crate::function::Deployment;
 use crate::incoming::{Asked, Upgrade};
 use crate::metrics::{Call, Metrics, Refused};
 use crate::probe::Prober;
@@ -73,6 +74,8 @@ pub struct Shared {
     pub gate: Arc<Gate>,
     /// How many calls of all functions run side by side, if that is limited.
     pub turnstile: Option<Arc<Turnstile>>,
+    /// What callers are advised to do about a function that cannot take a call.
+    pub remedies: Remedies,
     /// The defaults.
     pub limits: CallLimits,
     /// Whether what is the operators', such as the names of functions, is on a port of its own.
@@ -314,8 +317,28 @@ impl Invoker {
         match function.endpoints.len() {
             _ if function.is_ready() => Ok(function),
             _ if limit.left().is_zero() => Err(limit.exhausted()),
-            0 => Err(InvokeError::NoReplica(function.deployment.replicas.desired)),
-            listed => Err(InvokeError::NoneReady(listed)),
+            0 => Err(self.no_replica(&function)),
+            _ => Err(self.none_ready(&function)),
+        }
+    }
+
+    fn no_replica(&self, function: &Function) -> InvokeError {
+        let Deployment { name, replicas, .. } = &function.deployment;
+        let remedy = match replicas.desired {
+            0 => self.shared.remedies.scaled_to_zero,
+            _ => self.shared.remedies.not_running,
+        };
+        InvokeError::NoReplica {
+            desired: replicas.desired,
+            remedy: remedy(name.as_str()),
+        }
+    }
+
+    /// Replicas are listed and none takes calls, or all left between two looks at the table.
+    fn none_ready(&self, function: &Function) -> InvokeError {
+        InvokeError::NoneReady {
+            listed: function.endpoints.len(),
+            remedy: (self.shared.remedies.not_accepting)(function.deployment.name.as_str()),
         }
     }
 }

@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     };
     let ended = match line.asked {
         Asked::Config => app::show(&Config::show(mode, &line.flags, env)),
-        Asked::Local(file) => app::local(&config, &file),
+        Asked::Local(file) => app::local(&config, file),
         Asked::Password => app::show_password(&config),
         Asked::Client(command) => cli::client::run(command, &config),
         _ => app::swarm(&config),

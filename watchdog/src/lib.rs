@@ -106,6 +106,15 @@ pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// Checks a configuration without starting anything: the words of the command that a watchdog with these variables would run, none in
+/// `mode=static`.
+///
+/// # Errors
+/// The sentences with which the watchdog would refuse to start, all of them.
+pub fn check(lookup: impl Fn(&str) -> Option<String>) -> Result<Vec<String>, Vec<String>> {
+    config::read(lookup).map(|config| config.command)
+}
+
 /// The flags, with one dash or two; each is a whole command.
 fn obey(arg: &str, lock_file: &Path) -> ExitCode {
     match arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')) {

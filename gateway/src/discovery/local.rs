@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use self::journal::Journal;
 use self::replica::{Replica, Ties};
 use self::stack::{Run, Stack, StackFunction};
-use super::{Provider, Unlisted};
+use super::{Provider, Remedies, Unlisted};
 use crate::function::{Address, Deployment, FunctionName, Handling, Replicas, Rollout};
 use crate::table::Listing;
 
@@ -26,6 +26,19 @@ const WATCH_PAUSE: Duration = Duration::from_millis(300);
 
 /// How long a name of an upstream may take to be looked up.
 const LOOKUP: Duration = Duration::from_secs(2);
+
+/// What to do about a local function.
+pub const REMEDIES: Remedies = Remedies {
+    scaled_to_zero: |name| format!("skep scale {name} 1"),
+    not_running: |name| {
+        format!("its lines in the terminal of skep local say why, and so does skep logs {name}")
+    },
+    not_accepting: |name| {
+        format!(
+            "its lines in the terminal of skep local may say why, or skep logs {name}; a server that the annotation skep.upstream names must be running"
+        )
+    },
+};
 
 /// The local provider.
 pub struct Local {

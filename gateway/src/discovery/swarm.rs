@@ -32,7 +32,7 @@ use self::engine::{DockerHost, Engine, EngineError};
 use self::failures::Failures;
 use self::model::{Network, Service, Task};
 use self::translate::{Place, Warning};
-use super::{Provider, Unlisted};
+use super::{Provider, Remedies, Unlisted};
 use crate::function::ReplicaError;
 use crate::table::Listing;
 
@@ -50,6 +50,13 @@ const EVENT_LASTS: Duration = Duration::from_secs(5);
 const EVENTS_PAUSE: Duration = Duration::from_millis(500);
 /// The attribute that a task's container bears in events.
 const TASK_ATTRIBUTE: &str = "com.docker.swarm.task.id";
+
+/// What to do about a function of a Swarm.
+pub const REMEDIES: Remedies = Remedies {
+    scaled_to_zero: |name| format!("docker service scale {name}=1"),
+    not_running: |name| format!("see docker service ps --no-trunc {name} for the reason"),
+    not_accepting: |_| "does it listen on its port (label skep.port, default 8080)?".to_owned(),
+};
 
 /// The Swarm provider.
 pub struct Swarm {

@@ -109,7 +109,10 @@ impl Invoker {
                 let elsewhere = Box::pin(self.elsewhere(&function, &tried, miss.as_ref()));
                 match limit.keep(outgoing, elsewhere).await? {
                     Some(other) => (function, missed) = (other, miss),
-                    None => return miss.map_or(Err(none_ready(&function)), Miss::into_answer),
+                    None => {
+                        return miss
+                            .map_or_else(|| Err(self.none_ready(&function)), Miss::into_answer);
+                    }
                 }
                 continue;
             };
@@ -364,9 +367,4 @@ impl Invoker {
             self.shared.prober.watch(endpoint.clone());
         }
     }
-}
-
-/// Nobody was tried and nobody is left: all endpoints left between two looks at the table.
-fn none_ready(function: &Function) -> InvokeError {
-    InvokeError::NoneReady(function.endpoints.len())
 }

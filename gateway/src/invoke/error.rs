@@ -20,10 +20,20 @@ pub enum InvokeError {
     Elsewhere(String),
     /// The gateway has not seen the functions yet: the sentence says why.
     NothingListed(String),
-    /// No copy of it runs; so many were asked for.
-    NoReplica(u64),
+    /// No copy of it runs.
+    NoReplica {
+        /// How many were asked for.
+        desired: u64,
+        /// What to do, in the provider's commands.
+        remedy: String,
+    },
     /// Copies are listed and none takes calls, even after patience.
-    NoneReady(usize),
+    NoneReady {
+        /// How many.
+        listed: usize,
+        /// What to do, in the provider's commands.
+        remedy: String,
+    },
     /// No endpoint accepted a connection; the last one's cause.
     Refused(String),
     /// The connection broke, or what came was not HTTP.
@@ -62,8 +72,8 @@ impl InvokeError {
             Self::Broken(_) | Self::Unasked => StatusCode::BAD_GATEWAY,
             Self::Refused(_)
             | Self::NothingListed(_)
-            | Self::NoReplica(_)
-            | Self::NoneReady(_)
+            | Self::NoReplica { .. }
+            | Self::NoneReady { .. }
             | Self::GatewayFull(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -82,19 +92,15 @@ impl InvokeError {
             }
             Self::Elsewhere(sentence) => format!("function '{name}' cannot be called: {sentence}"),
             Self::NothingListed(why) => format!("function '{name}' cannot be found yet: {why}"),
-            Self::NoReplica(0) => format!(
-                "function '{name}' has no running replica: it is scaled to 0; docker service scale {name}=1"
+            Self::NoReplica { desired: 0, remedy } => {
+                format!("function '{name}' has no running replica: it is scaled to 0; {remedy}")
+            }
+            Self::NoReplica { desired, remedy } => {
+                format!("function '{name}' has no running replica of {desired}: {remedy}")
+            }
+            Self::NoneReady { listed, remedy } => format!(
+                "function '{name}' has {listed} replica(s) and none accepts connections: {remedy}"
             ),
-            Self::NoReplica(desired) => {
-                format!(
-                    "function '{name}' has no running replica of {desired}: see docker service ps --no-trunc {name} for the reason"
-                )
-            }
-            Self::NoneReady(listed) => {
-                format!(
-                    "function '{name}' has {listed} replica(s) and none accepts connections: does it listen on its port (label skep.port, default 8080)?"
-                )
-            }
             Self::Refused(_) => format!(
                 "function '{name}': no replica accepted the connection; it may be starting or crashing: see its log"
             ),
@@ -144,8 +150,8 @@ impl InvokeError {
                 | Self::GatewayFull(_)
                 | Self::Refused(_)
                 | Self::NothingListed(_)
-                | Self::NoReplica(1..)
-                | Self::NoneReady(_)
+                | Self::NoReplica { desired: 1.., .. }
+                | Self::NoneReady { .. }
         )
         .then_some(1)
     }
@@ -167,6 +173,10 @@ mod tests {
     #[test]
     fn every_error_has_its_status_and_names_the_function() {
         let limit = Duration::from_millis(1500);
+        let no_replica = |desired| InvokeError::NoReplica {
+            desired,
+            remedy: "do this".into(),
+        };
         for (error, status, says) in [
             (
                 InvokeError::Unknown(Some("echo".into())),
@@ -181,9 +191,16 @@ mod tests {
                 503,
                 "no docker",
             ),
-            (InvokeError::NoReplica(0), 503, "docker service scale ech=1"),
-            (InvokeError::NoReplica(2), 503, "docker service ps"),
-            (InvokeError::NoneReady(2), 503, "skep.port"),
+            (no_replica(0), 503, "is scaled to 0; do this"),
+            (no_replica(2), 503, "no running replica of 2: do this"),
+            (
+                InvokeError::NoneReady {
+                    listed: 2,
+                    remedy: "do this".into(),
+                },
+                503,
+                "none accepts connections: do this",
+            ),
             (InvokeError::Refused("x".into()), 503, "no replica accepted"),
             (InvokeError::Broken("x".into()), 502, "no proper answer"),
             (InvokeError::Unasked, 502, "nobody had asked"),

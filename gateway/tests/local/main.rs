@@ -49,6 +49,7 @@ mod samples;
 mod slow;
 mod smuggling;
 mod soak;
+mod startup;
 mod structure;
 mod targets;
 mod tls;

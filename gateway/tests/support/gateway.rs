@@ -128,6 +128,15 @@ impl Gateway {
         Self::start(skep().args(["local", file, "--port", "0"]), Folder::new())
     }
 
+    /// A gateway that is started in a folder, and told of no stack file.
+    pub fn in_folder(folder: Folder) -> Self {
+        let mut command = skep();
+        command
+            .args(["local", "--port", "0"])
+            .current_dir(&folder.0);
+        Self::start(&mut command, folder)
+    }
+
     fn start(command: &mut Command, folder: Folder) -> Self {
         // One that is killed leaves its own folder behind.
         let mut child = command

@@ -130,7 +130,7 @@ impl Local {
             .ok_or_else(|| Failed::no_function(name.as_str()))?;
         let Run::Command { folder, .. } = &running.function.run else {
             let why = format!(
-                "function '{name}' is a server that runs already: it cannot be scaled here"
+                "function '{name}' is a server that runs already: start more of it behind its address, or give the function an fprocess instead of the annotation skep.upstream"
             );
             return Err(Failed::new(Trouble::Unsupported, why));
         };
@@ -160,8 +160,9 @@ impl Local {
             .get_mut(name)
             .ok_or_else(|| Failed::no_function(name.as_str()))?;
         let Run::Command { folder, .. } = &running.function.run else {
-            let why =
-                format!("function '{name}' is a server that runs already: it is not ours to end");
+            let why = format!(
+                "function '{name}' is a server that runs already: restart it where it was started, or give the function an fprocess instead of the annotation skep.upstream"
+            );
             return Err(Failed::new(Trouble::Unsupported, why));
         };
         let mut ended = Vec::new();

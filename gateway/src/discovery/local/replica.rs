@@ -1,5 +1,6 @@
 //! One replica of a local function: a watchdog process behind a listener of ours, started again when it dies.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -19,6 +20,7 @@ use super::journal::Journal;
 use super::stack::StackFunction;
 use crate::descriptors;
 use crate::escaped::escaped;
+use crate::function::Spec;
 
 /// What a function's environment takes over from ours; the rest is the gateway's own business.
 const INHERITED: [&str; 7] = [
@@ -72,7 +74,7 @@ struct Recipe {
     journal: Arc<Journal>,
     listener: TcpListener,
     folder: PathBuf,
-    environment: Vec<(String, String)>,
+    environment: BTreeMap<String, String>,
 }
 
 impl Replica {
@@ -98,7 +100,7 @@ impl Replica {
             journal: ties.journal,
             listener,
             folder: folder.to_owned(),
-            environment: environment(function, lock_dir),
+            environment: environment(&function.spec, lock_dir, |name| std::env::var(name).ok()),
         };
         let (watchdog_now, watchdog) = watch::channel(None);
         let (stop, stopped) = watch::channel(false);
@@ -139,16 +141,19 @@ impl Replica {
     }
 }
 
-fn environment(function: &StackFunction, lock_dir: &Path) -> Vec<(String, String)> {
+/// The variables of a watchdog whose lock file lies in `lock_dir`; `env` is our own environment.
+pub(super) fn environment(
+    spec: &Spec,
+    lock_dir: &Path,
+    env: impl Fn(&str) -> Option<String>,
+) -> BTreeMap<String, String> {
     let inherited = INHERITED
         .iter()
-        .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
-    let mut environment: Vec<_> = inherited.collect();
-    environment.extend(function.spec.env_vars.clone());
+        .filter_map(|name| Some(((*name).to_owned(), env(name)?)));
+    let mut environment: BTreeMap<_, _> = inherited.collect();
+    environment.extend(spec.env_vars.clone());
     environment.extend(
-        function
-            .spec
-            .env_process
+        spec.env_process
             .clone()
             .map(|fprocess| ("fprocess".to_owned(), fprocess)),
     );
@@ -158,9 +163,9 @@ fn environment(function: &StackFunction, lock_dir: &Path) -> Vec<(String, String
         ("skep_workers", "1"),
         ("metrics_port", "off"),
     ] {
-        environment.push((name.to_owned(), value.to_owned()));
+        environment.insert(name.to_owned(), value.to_owned());
     }
-    environment.push(("skep_lock_dir".to_owned(), lock_dir.display().to_string()));
+    environment.insert("skep_lock_dir".to_owned(), lock_dir.display().to_string());
     environment
 }
 
@@ -191,7 +196,8 @@ async fn supervise(
             }
             Err(error) => tracing::error!(
                 function = recipe.name,
-                "watchdog cannot be started: {error}"
+                "watchdog cannot be started: {}",
+                recipe.explain(&error)
             ),
         }
         if began.elapsed() > HEALTHY_AFTER {
@@ -228,7 +234,7 @@ impl Recipe {
             .kill_on_drop(true)
             .current_dir(&self.folder)
             .env_clear()
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .envs(&self.environment)
             .spawn()?;
         descriptors::as_before(child.id());
         let stdout = child.stdout.take();
@@ -237,6 +243,14 @@ impl Recipe {
             tokio::spawn(self.pass_on(stderr));
         }
         Ok(Watchdog { child, lifeline })
+    }
+
+    /// The system says `No such file or directory` of a folder that went away, and does not name it.
+    fn explain(&self, error: &std::io::Error) -> String {
+        if self.folder.is_dir() {
+            return error.to_string();
+        }
+        format!("the folder {} is not there", self.folder.display())
     }
 
     /// Copies a log into the journal and to our own, there each line behind the function's name.

@@ -4,15 +4,17 @@ mod file;
 mod run;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use self::file::{EnvironmentFile, FunctionPart, ResourcePart, Scalar, StackFile, substitute};
 pub use self::run::Run;
-use self::run::{command, find_program, upstream};
+use self::run::{command, handler_folder, has_program, upstream};
 use crate::function::route::{NotARoute, OwnRoute};
 use crate::function::{FunctionName, Handling, Limits, Resources, Spec};
 use crate::regular_file;
 
+/// The stack files that are looked for where none is named, the first one first.
+const DEFAULT_FILES: [&str; 2] = ["stack.yml", "stack.yaml"];
 /// Names a server that already runs, instead of a command.
 const UPSTREAM: &str = "skep.upstream";
 /// Names a program without which the function is skipped instead of refused.
@@ -68,7 +70,9 @@ impl Stack {
             match function(&name, part, folder, env) {
                 Ok((name, Ok(function))) => drop(stack.functions.insert(name, function)),
                 Ok((name, Err(skip))) => drop(stack.skipped.insert(name, skip)),
-                Err(why) => mistakes.push(format!("function '{name}': {why}")),
+                Err(wrong) => {
+                    mistakes.extend(wrong.iter().map(|why| format!("function '{name}': {why}")))
+                }
             }
         }
         if stack.functions.is_empty() && stack.skipped.is_empty() && mistakes.is_empty() {
@@ -122,6 +126,30 @@ fn parts(text: &str) -> Result<(Parts, Vec<String>), Vec<String>> {
     Ok((parsed.functions, mistakes.into_iter().collect()))
 }
 
+/// The stack file of a folder, where none is named.
+///
+/// # Errors
+/// There is none.
+pub fn default_file(folder: &Path) -> Result<PathBuf, String> {
+    let [first, second] = DEFAULT_FILES.map(|name| folder.join(name));
+    match (first.exists(), second.exists()) {
+        (true, true) => {
+            tracing::warn!(
+                "{} is read, and {} is not: name it to run that one",
+                first.display(),
+                second.display()
+            );
+            Ok(first)
+        }
+        (true, false) => Ok(first),
+        (false, true) => Ok(second),
+        (false, false) => Err(format!(
+            "there is no {} and no {} in this folder: go to the folder of your functions, or name the file: skep local FILE",
+            DEFAULT_FILES[0], DEFAULT_FILES[1]
+        )),
+    }
+}
+
 fn folder_of(file: &Path) -> &Path {
     file.parent()
         .filter(|parent| !parent.as_os_str().is_empty())
@@ -152,32 +180,26 @@ fn function(
     part: FunctionPart,
     folder: &Path,
     env: &impl Fn(&str) -> Option<String>,
-) -> Result<(FunctionName, Wanted), String> {
-    let name = FunctionName::new(name).map_err(|error| error.to_string())?;
-    let home = part
-        .handler
-        .as_ref()
-        .map_or_else(|| folder.to_owned(), |handler| folder.join(handler));
-    let home = if home.is_dir() {
-        home
-    } else {
-        folder.to_owned()
-    };
-    let spec = spec(part, folder)?;
+) -> Result<(FunctionName, Wanted), Vec<String>> {
+    let name = FunctionName::new(name).map_err(|error| vec![error.to_string()])?;
+    let home = part.handler.as_ref().map_or_else(
+        || Ok(folder.to_owned()),
+        |handler| handler_folder(handler, folder),
+    );
+    let spec = spec(part, folder).map_err(|why| vec![why])?;
     let (labels, annotations) = (&spec.labels, &spec.annotations);
     if let Some(program) = annotations.get(REQUIRES)
-        && find_program(program, &home, env("PATH").as_deref()).is_none()
+        && !has_program(
+            program,
+            home.as_deref().unwrap_or(folder),
+            env("PATH").as_deref(),
+        )
     {
         return Ok((name, Err(format!("{program} is not on this machine"))));
     }
     let run = match annotations.get(UPSTREAM) {
-        Some(url) => Run::Upstream(upstream(url)?),
-        None => command(
-            spec.env_process.as_deref(),
-            labels,
-            home,
-            env("PATH").as_deref(),
-        )?,
+        Some(url) => Run::Upstream(upstream(url).map_err(|why| vec![why])?),
+        None => command(&spec, home.map_err(|why| vec![why])?, env)?,
     };
     let warn = |label: &'static str, why: String| {
         tracing::warn!(function = %name, label, "label ignored: {why}");
@@ -262,7 +284,7 @@ mod tests {
     #[test]
     fn reads_what_clients_write() {
         let stack = parse(
-            "version: 1.0\nprovider:\n  name: openfaas\n  gateway: http://127.0.0.1:8080\nfunctions:\n  cat:\n    lang: dockerfile\n    handler: ./none\n    image: skep/cat\n    \
+            "version: 1.0\nprovider:\n  name: openfaas\n  gateway: http://127.0.0.1:8080\nfunctions:\n  cat:\n    lang: dockerfile\n    handler: ./\n    image: skep/cat\n    \
              fprocess: cat\n    environment:\n      write_debug: true\n      who: ${WHO}\n      level: ${LEVEL:-low}\n      n: 3\n    labels:\n      com.openfaas.scale.min: 2\n      \
              skep.timeout: 5s\n    limits:\n      memory: 40Mi\n    build_args:\n      X: y\n",
         )
