@@ -29,6 +29,14 @@ fn the_stack_comes_up_answers_is_watched_and_goes() {
     let seen = std::panic::catch_unwind(|| {
         let (up, told) = run("up");
         assert!(up, "{told}");
+        for url in [
+            format!("curl -d hello http://localhost:{gateway_port}/function/catservice"),
+            format!("http://localhost:{prometheus_port}"),
+            format!("http://localhost:{gateway_port}/system/functions"),
+            "skep password".to_owned(),
+        ] {
+            assert!(told.contains(&url), "{url} in {told}");
+        }
         let gateway = ([127, 0, 0, 1], gateway_port).into();
         within(Duration::from_secs(20), "the gateway is ready", || {
             try_get(gateway, "/readyz").is_some_and(|answer| answer.status == 200)
@@ -78,6 +86,90 @@ fn the_stack_comes_up_answers_is_watched_and_goes() {
     }
     seen.unwrap_or_else(|cause| std::panic::resume_unwind(cause));
     assert!(down, "{told}");
+}
+
+#[test]
+fn a_stack_that_finds_its_network_or_port_taken_says_the_commands_that_make_way() {
+    let Some(_swarm) = Swarm::join() else { return };
+    let (stack, network) = (own_name("stack"), own_name("quicknet"));
+    let (container, service) = (own_name("quickgateway"), own_name("quickcat"));
+    let (port, prometheus_port) = (free_port().to_string(), free_port().to_string());
+    docker(&[
+        "network",
+        "create",
+        "-d",
+        "overlay",
+        "--attachable",
+        &network,
+    ]);
+    let published = format!("{port}:8080");
+    let socket = "/var/run/docker.sock:/var/run/docker.sock";
+    // As the README's quickstart leaves them.
+    docker(&[
+        "run",
+        "-d",
+        "--name",
+        &container,
+        "-v",
+        socket,
+        "-p",
+        &published,
+        "--network",
+        &network,
+        "-e",
+        &format!("network={network}"),
+        "skep/gateway",
+    ]);
+    docker(&[
+        "service",
+        "create",
+        "--name",
+        &service,
+        "--network",
+        &network,
+        "skep/catservice",
+    ]);
+    let up = |network: &str| {
+        let output = Command::new(repository().join("images/stack.sh"))
+            .args(["up", &stack])
+            .envs([
+                ("FUNCTIONS_NETWORK", network),
+                ("GATEWAY_PORT", &port),
+                ("PROMETHEUS_PORT", &prometheus_port),
+            ])
+            .output()
+            .unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), told)
+    };
+    let (code, told) = up(&network);
+    let (other_code, other) = up(&own_name("stacknet"));
+    let commands = |told: &str| -> String {
+        let list = told.split("bring the stack up again:\n").nth(1);
+        let lines = list.unwrap_or_default().lines();
+        let before = lines.take_while(|line| line.trim() != "make up");
+        before.map(|line| format!("{line}\n")).collect()
+    };
+    // Its commands are carried out as they are, and what they leave is removed before anything is looked at.
+    let removed = Command::new("timeout")
+        .args(["60", "bash", "-c", &commands(&told)])
+        .output()
+        .unwrap();
+    let left = try_docker(&["network", "inspect", &network]);
+    try_docker(&["rm", "--force", &container]);
+    try_docker(&["service", "rm", &service]);
+    try_docker(&["network", "rm", &network]);
+    assert_eq!((code, other_code), (Some(1), Some(1)), "{told}{other}");
+    let holder = format!("port {port} is taken by the container {container}");
+    for part in [&network, &service, &holder] {
+        assert!(told.contains(part.as_str()), "{part} in {told}");
+    }
+    let settings = format!("FUNCTIONS_NETWORK={stack}-functions GATEWAY_PORT=");
+    assert!(told.contains(&settings), "{told}");
+    assert!(removed.status.success(), "{told}{removed:?}");
+    assert!(!left.status.success(), "the network is gone");
+    let removal = format!("docker rm --force {container}\n");
+    assert_eq!(commands(&other).trim_start(), removal, "{other}");
 }
 
 #[test]
