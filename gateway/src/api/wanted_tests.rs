@@ -109,6 +109,11 @@ fn every_field_wrong_in_turn_is_named() {
         ("labels", json!({ "skep.port": "0" }), "labels.skep.port:"),
         (
             "labels",
+            json!({ "skep.tmp-size": "0" }),
+            "labels.skep.tmp-size:",
+        ),
+        (
+            "labels",
             json!({ "com.openfaas.scale.min": "many" }),
             "labels.com.openfaas.scale.min:",
         ),

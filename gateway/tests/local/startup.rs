@@ -111,10 +111,13 @@ fn a_watchdog_that_cannot_start_is_refused_before_anything_is_started() {
 }
 
 #[test]
-fn a_mode_that_is_the_functions_own_variable_is_a_warning_and_runs() {
-    let gateway = Gateway::of("  cat:\n    fprocess: cat\n    environment:\n      mode: debug");
+fn an_unknown_mode_and_secrets_are_warnings_and_the_function_runs() {
+    let gateway = Gateway::of(
+        "  cat:\n    fprocess: cat\n    environment:\n      mode: debug\n    secrets: [key]",
+    );
     assert_eq!(post(gateway.address, "/function/cat", "hi").text(), "hi");
     gateway.logs("mode=debug is not a mode of the watchdog");
+    gateway.logs("local functions have no secrets: give them what they need in");
 }
 
 #[test]

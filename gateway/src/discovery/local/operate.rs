@@ -13,6 +13,10 @@ use crate::discovery::operate::{
 use crate::discovery::usage::Usage;
 use crate::function::{FunctionName, SecretName};
 
+/// What to do instead of secrets.
+pub(super) const NO_SECRETS: &str =
+    "local functions have no secrets: give them what they need in the stack file's environment";
+
 impl Operator for Arc<Local> {
     fn create(&self, _wanted: Wanted, _: Authority) -> Doing<'_, Notes> {
         Box::pin(async { Err(self.in_the_file("made")) })
@@ -107,9 +111,7 @@ impl Operator for Arc<Local> {
 }
 
 fn no_secrets() -> Failed {
-    let sentence =
-        "local functions have no secrets: give them what they need in the stack file's environment";
-    Failed::new(Trouble::Unsupported, sentence)
+    Failed::new(Trouble::Unsupported, NO_SECRETS)
 }
 
 impl Local {

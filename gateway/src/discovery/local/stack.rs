@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use self::file::{EnvironmentFile, FunctionPart, ResourcePart, Scalar, StackFile, substitute};
 pub use self::run::Run;
 use self::run::{command, handler_folder, has_program, upstream};
+use crate::discovery::local::operate::NO_SECRETS;
 use crate::function::route::{NotARoute, OwnRoute};
 use crate::function::{FunctionName, Handling, Limits, Resources, Spec};
 use crate::regular_file;
@@ -187,6 +188,9 @@ fn function(
         |handler| handler_folder(handler, folder),
     );
     let spec = spec(part, folder).map_err(|why| vec![why])?;
+    if !spec.secrets.is_empty() {
+        tracing::warn!(function = %name, "{NO_SECRETS}");
+    }
     let (labels, annotations) = (&spec.labels, &spec.annotations);
     if let Some(program) = annotations.get(REQUIRES)
         && !has_program(
