@@ -1,5 +1,6 @@
 //! The words everyone speaks: names, deployments, limits, replicas, addresses. Values only: no I/O, no clock.
 
+pub mod labels;
 mod name;
 pub mod route;
 

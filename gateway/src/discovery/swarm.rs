@@ -214,7 +214,7 @@ impl Swarm {
         let warnings: HashSet<Warning> = warnings.into_iter().collect();
         let mut state = self.state();
         for (service, label, why) in warnings.difference(&state.warned) {
-            tracing::warn!(service, label, "label ignored: {why}");
+            tracing::warn!(service, %label, "label ignored: {why}");
         }
         state.warned = warnings;
     }

@@ -116,6 +116,31 @@ fn the_configuration_page_names_every_setting_with_its_default() {
 }
 
 #[test]
+fn the_configuration_page_names_every_label_and_annotation() {
+    use skep::function::labels::{ANNOTATIONS, LABELS};
+    let page = document("docs/configuration.md");
+    for name in LABELS.iter().chain(&ANNOTATIONS) {
+        let row = format!("| `{name}` | ");
+        assert!(
+            page.contains(&row),
+            "docs/configuration.md lacks the row {row}"
+        );
+    }
+    let rows = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let names =
+        rows.filter(|name| name.starts_with("skep.") || name.starts_with("com.openfaas.scale"));
+    for name in names.filter(|name| !name.contains('=')) {
+        let is_known = LABELS.contains(&name) || ANNOTATIONS.contains(&name);
+        assert!(
+            is_known,
+            "docs/configuration.md has {name}, which is not in the lists"
+        );
+    }
+}
+
+#[test]
 fn the_operations_page_names_every_metric() {
     let page = document("docs/operations.md");
     for (name, kind, labels, _) in skep::metrics::TABLE {

@@ -1,11 +1,13 @@
 //! Docker's JSON → our words. Pure: values in, values out. Docker's types stop here.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use super::amounts::{Bound, asked_label};
 use super::model::{Amounts, ContainerSpec, Network, SecretRef, Service, Task};
 use crate::discovery::operate::{ANNOTATION, ASKED, OWN_LABELS};
+use crate::function::labels::unknown_label;
 use crate::function::route::OwnRoute;
 use crate::function::{
     Address, DEFAULT_PORT, Deployment, FunctionName, Handling, Limits, ReplicaError, Replicas,
@@ -92,7 +94,7 @@ pub struct Place<'a> {
 }
 
 /// A label that could not be used: the service, the label and why.
-pub type Warning = (String, &'static str, String);
+pub type Warning = (String, Cow<'static, str>, String);
 
 /// Docker's lists → a listing and what to warn about.
 #[must_use]
@@ -223,8 +225,9 @@ impl Service {
         place: &Place<'_>,
         warnings: &mut Vec<Warning>,
     ) -> Deployment {
-        let mut warn =
-            |label: &'static str, why| warnings.push((self.spec.name.clone(), label, why));
+        let mut warn = |label: &'static str, why| {
+            warnings.push((self.spec.name.clone(), Cow::Borrowed(label), why))
+        };
         let port = self.port(&mut warn);
         let limits = Limits::read(|label| self.label(label), &mut warn);
         // The contract has the path of readiness among the annotations.
@@ -240,6 +243,11 @@ impl Service {
         if let Err(wrong) = &route {
             warn(wrong.label, wrong.why.clone());
         }
+        let labels = self.spec.labels.iter().flat_map(|labels| labels.keys());
+        let unknown = labels.filter_map(|label| Some((label, unknown_label(label)?)));
+        warnings.extend(
+            unknown.map(|(label, why)| (self.spec.name.clone(), Cow::Owned(label.clone()), why)),
+        );
         let dialable = tasks.iter().filter(|task| {
             task.is_running()
                 || task.is_wanted() && task.is_starting() && (place.is_started)(&task.id)

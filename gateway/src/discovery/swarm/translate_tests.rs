@@ -125,8 +125,41 @@ fn a_broken_label_is_ignored_with_a_warning_that_names_service_and_label() {
     let [(service, label, why)] = warnings.as_slice() else {
         panic!("{warnings:?}")
     };
-    assert_eq!((service.as_str(), *label), ("rec_echo", "skep.port"));
+    assert_eq!(
+        (service.as_str(), label.as_ref()),
+        ("rec_echo", "skep.port")
+    );
     assert!(why.contains("'nonsense'"), "{why}");
+}
+
+#[test]
+fn a_misspelt_label_of_a_service_is_warned_of_with_the_near_name() {
+    let mut world = World::new();
+    let services = world.services.as_array_mut().unwrap();
+    let is_echo = |service: &&mut Value| service["Spec"]["Name"] == "rec_echo";
+    let echo = services.iter_mut().find(is_echo).unwrap();
+    let labels = echo["Spec"]["Labels"].as_object_mut().unwrap();
+    for label in [
+        "skep.timeuot",
+        "skep.managed",
+        "skep.asked.limits.memory",
+        "team",
+    ] {
+        labels.insert(label.to_owned(), "5s".into());
+    }
+    let (_, warnings) = world.list();
+    let unknown: Vec<_> = warnings
+        .iter()
+        .filter(|(_, _, why)| why.contains("not known"))
+        .collect();
+    let [(service, label, why)] = unknown.as_slice() else {
+        panic!("{warnings:?}")
+    };
+    assert_eq!(
+        (service.as_str(), label.as_ref()),
+        ("rec_echo", "skep.timeuot")
+    );
+    assert!(why.ends_with("did you mean skep.timeout?"), "{why}");
 }
 
 #[test]
