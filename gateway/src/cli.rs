@@ -184,8 +184,8 @@ mod tests {
         for wrong in [
             "skep scale cat",
             "skep ls --port 1",
-            "skep deploy",
-            "skep deploy cat",
+            "skep deploy --image i",
+            "skep deploy cat -e a=b",
             "skep rm",
             "skep deploy -f x --image y",
             "skep keys create ci",

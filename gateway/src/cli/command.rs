@@ -92,37 +92,58 @@ pub struct At {
 #[derive(Args, Debug, PartialEq, Eq)]
 pub struct Deploy {
     /// The function's name; without --image, only this function of the stack file
-    #[arg(required_unless_present = "file")]
     pub name: Option<String>,
     /// The function's image
-    #[arg(long, conflicts_with = "file", required_unless_present = "file")]
+    #[arg(long, conflicts_with = "file", requires = "name")]
     pub image: Option<String>,
-    /// A stack file with functions
-    #[arg(long, short)]
+    /// A stack file with functions, or a folder with stack.yml or stack.yaml; this folder without FILE and --image
+    #[arg(long, short, num_args = 0..=1, default_missing_value = ".")]
     pub file: Option<PathBuf>,
     /// The command that the watchdog runs for each call
-    #[arg(long, conflicts_with = "file")]
+    #[arg(long, conflicts_with = "file", requires = "image")]
     pub fprocess: Option<String>,
     /// An environment variable; repeat for more
-    #[arg(long, short, value_name = "NAME=VALUE", conflicts_with = "file")]
+    #[arg(
+        long,
+        short,
+        value_name = "NAME=VALUE",
+        conflicts_with = "file",
+        requires = "image"
+    )]
     pub env: Vec<String>,
     /// A label; repeat for more
-    #[arg(long, short, value_name = "NAME=VALUE", conflicts_with = "file")]
+    #[arg(
+        long,
+        short,
+        value_name = "NAME=VALUE",
+        conflicts_with = "file",
+        requires = "image"
+    )]
     pub label: Vec<String>,
     /// A secret that the function may read; repeat for more
-    #[arg(long, conflicts_with = "file")]
+    #[arg(long, conflicts_with = "file", requires = "image")]
     pub secret: Vec<String>,
     /// A placement constraint such as node.role==worker; repeat for more
-    #[arg(long, conflicts_with = "file")]
+    #[arg(long, conflicts_with = "file", requires = "image")]
     pub constraint: Vec<String>,
     /// The memory limit, such as 40Mi
-    #[arg(long, value_name = "AMOUNT", conflicts_with = "file")]
+    #[arg(
+        long,
+        value_name = "AMOUNT",
+        conflicts_with = "file",
+        requires = "image"
+    )]
     pub memory: Option<String>,
     /// The CPU limit, such as 100m
-    #[arg(long, value_name = "AMOUNT", conflicts_with = "file")]
+    #[arg(
+        long,
+        value_name = "AMOUNT",
+        conflicts_with = "file",
+        requires = "image"
+    )]
     pub cpu: Option<String>,
     /// Mount the container's root file system read-only
-    #[arg(long, conflicts_with = "file")]
+    #[arg(long, conflicts_with = "file", requires = "image")]
     pub read_only: bool,
     /// Return at once, without waiting for the replicas
     #[arg(long)]

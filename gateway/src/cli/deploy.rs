@@ -1,13 +1,16 @@
 //! `skep deploy`: creates or updates functions, given by flags or by a stack file, and waits for them.
 
+use std::path::{Path, PathBuf};
+
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::client::{gateway, print, report, text};
+use super::client::{env, print, report, text};
 use super::command::{At, Deploy};
 use super::convergence::{self, Before};
 use super::gateway::Gateway;
 use crate::discovery::local::stack;
+use crate::escaped::escaped;
 use crate::function::{Resources, Spec};
 
 /// Creates or updates the functions that are named, and waits until each has converged.
@@ -15,27 +18,14 @@ use crate::function::{Resources, Spec};
 /// # Errors
 /// One sentence, or a line for each mistake of a stack file.
 pub(super) async fn deploy(asked: &Deploy) -> Result<(), String> {
-    let gateway = gateway(&asked.at)?;
-    let deployments = match &asked.file {
-        Some(file) => {
-            let specs = stack::specs(file, |name| std::env::var(name).ok())
-                .map_err(|mistakes| mistakes.join("\nskep: "))?;
-            let is_asked = |name: &str| asked.name.as_deref().is_none_or(|only| only == name);
-            let all = specs.iter().filter(|(name, _)| is_asked(name.as_str()));
-            all.map(|(name, spec)| deployment(name.as_str(), spec))
-                .collect()
+    let (gateway, deployments) = match &asked.image {
+        Some(_) => {
+            let name = asked.name.as_deref().unwrap_or_default();
+            let gateway = Gateway::find(&asked.at, env)?;
+            (gateway, vec![deployment(name, &spec(asked)?)])
         }
-        None => vec![deployment(
-            asked.name.as_deref().unwrap_or_default(),
-            &spec(asked)?,
-        )],
+        None => of_file(asked)?,
     };
-    if deployments.is_empty() {
-        return Err(format!(
-            "there is no such function in {}",
-            asked.file.as_deref().unwrap_or("".as_ref()).display()
-        ));
-    }
     let mut begun = Vec::new();
     for deployment in &deployments {
         let name = text(&deployment["service"]);
@@ -57,6 +47,68 @@ pub(super) async fn deploy(asked: &Deploy) -> Result<(), String> {
         Ok(())
     } else {
         Err(failures.join("\nskep: "))
+    }
+}
+
+/// The deployments of a stack file, and the gateway that they are for.
+fn of_file(asked: &Deploy) -> Result<(Gateway, Vec<Value>), String> {
+    let here = Path::new("");
+    let file = match asked.file.as_deref().filter(|file| *file != Path::new(".")) {
+        Some(folder) if folder.is_dir() => file_of(folder, asked.name.as_deref())?,
+        Some(file) => file.to_owned(),
+        None => file_of(here, asked.name.as_deref())?,
+    };
+    let read = stack::deployments(&file, env).map_err(|mistakes| mistakes.join("\nskep: "))?;
+    for warning in &read.warnings {
+        eprintln!("skep: warning: {}", escaped(warning));
+    }
+    let is_asked = |name: &str| asked.name.as_deref().is_none_or(|only| only == name);
+    let all = read
+        .specs
+        .iter()
+        .filter(|(name, _)| is_asked(name.as_str()));
+    let deployments: Vec<_> = all
+        .map(|(name, spec)| deployment(name.as_str(), spec))
+        .collect();
+    if deployments.is_empty() {
+        return Err(format!("there is no such function in {}", file.display()));
+    }
+    let gateway = Gateway::find_or(&asked.at, env, read.gateway.as_deref());
+    let gateway = gateway.map_err(|why| match &read.gateway {
+        Some(_) if asked.at.gateway.is_none() => {
+            format!("{why} (see provider.gateway of {}, too)", file.display())
+        }
+        _ => why,
+    })?;
+    Ok((gateway, deployments))
+}
+
+/// The stack file of a folder, where none is named.
+fn file_of(folder: &Path, function: Option<&str>) -> Result<PathBuf, String> {
+    let [first, second] = ["stack.yml", "stack.yaml"].map(|name| folder.join(name));
+    match (first.exists(), second.exists()) {
+        (true, both) => {
+            if both {
+                eprintln!(
+                    "skep: there are stack.yml and stack.yaml: stack.yml is taken; name the other one with -f stack.yaml"
+                );
+            }
+            Ok(first)
+        }
+        (false, true) => Ok(second),
+        (false, false) => {
+            let image = function.map_or_else(
+                || "NAME --image IMAGE".to_owned(),
+                |name| format!("{name} --image IMAGE"),
+            );
+            let place = match folder.to_str() {
+                Some("") => "this folder".into(),
+                _ => folder.to_string_lossy(),
+            };
+            Err(format!(
+                "there is neither stack.yml nor stack.yaml in {place}: name a stack file with -f FILE, or an image: skep deploy {image}"
+            ))
+        }
     }
 }
 

@@ -60,13 +60,22 @@ impl Gateway {
     /// # Errors
     /// A sentence that says what an address looks like, or which file cannot be used. It never has the URL, which may have a password.
     pub(super) fn find(at: &At, env: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        Self::find_or(at, env, None)
+    }
+
+    /// The same, with another default for the address.
+    pub(super) fn find_or(
+        at: &At,
+        env: impl Fn(&str) -> Option<String>,
+        default: Option<&str>,
+    ) -> Result<Self, String> {
         let named = |name: &str| env(name).filter(|value| !value.is_empty());
         let url = at
             .gateway
             .clone()
             .or_else(|| named("skep_gateway"))
             .or_else(|| named("OPENFAAS_URL"))
-            .unwrap_or_else(|| DEFAULT.to_owned());
+            .unwrap_or_else(|| default.unwrap_or(DEFAULT).to_owned());
         let ca = at.ca.clone().or_else(|| named("skep_ca").map(Into::into));
         let key = at.key.clone().or_else(|| named("skep_key"));
         let (mut gateway, in_url) = Self::parse(&url, ca.as_deref())?;

@@ -376,7 +376,7 @@ fn hints_on_wrong_arguments_do_not_lead_astray() {
             "invalid value '-1'",
         ),
         (&["ls", "-x"], "-- -x", "unexpected argument '-x'"),
-        (&["deploy", "cat"], "-- ", "--image"),
+        (&["deploy", "cat", "-e", "a=b"], "-- ", "--image"),
     ] {
         let output = run(args, &[]);
         let said = String::from_utf8(output.stderr).unwrap();

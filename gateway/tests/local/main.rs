@@ -49,6 +49,7 @@ mod samples;
 mod slow;
 mod smuggling;
 mod soak;
+mod stackfiles;
 mod startup;
 mod structure;
 mod targets;

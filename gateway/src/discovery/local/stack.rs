@@ -2,14 +2,17 @@
 
 mod file;
 mod run;
+mod shape;
+mod variables;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use self::file::{EnvironmentFile, FunctionPart, ResourcePart, Scalar, StackFile, substitute};
+use self::file::{FunctionPart, Map, ResourcePart, Scalar};
 pub use self::run::Run;
-use self::run::{command, handler_folder, has_program, upstream};
+use self::run::{command, handler_folder, has_command, has_program, upstream};
 use crate::discovery::local::operate::NO_SECRETS;
+use crate::function::labels::{unknown_annotation, unknown_label};
 use crate::function::route::{NotARoute, OwnRoute};
 use crate::function::{FunctionName, Handling, Limits, Resources, Spec};
 use crate::regular_file;
@@ -50,24 +53,30 @@ pub struct StackFunction {
 }
 
 impl Stack {
-    /// Reads a stack file; `env` fills `${NAME}` and `${NAME:-default}` in.
+    /// Reads a stack file; `env` fills variables in. What is odd in it is logged.
     ///
     /// # Errors
     /// Every mistake, a line each.
     pub fn load(file: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<String>> {
         let text = read_bounded(file).map_err(|why| vec![why])?;
-        Self::parse(&substitute(&text, &env), folder_of(file), &env)
-            .map_err(|mistakes| in_file(file, &mistakes))
+        let loaded = Self::parse(&text, folder_of(file), &env);
+        let (stack, warnings) = loaded.map_err(|mistakes| in_file(file, &mistakes))?;
+        for warning in in_file(file, &warnings) {
+            tracing::warn!("{warning}");
+        }
+        Ok(stack)
     }
 
     fn parse(
         text: &str,
         folder: &Path,
         env: &impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, Vec<String>> {
-        let (parts, mut mistakes) = parts(text)?;
+    ) -> Result<(Self, Vec<String>), Vec<String>> {
+        let content = file::read(text, env)?;
+        let (mut mistakes, mut warnings) = (Vec::new(), content.warnings);
         let mut stack = Self::default();
-        for (name, part) in parts {
+        for (name, part) in content.functions {
+            warnings.extend(unknown_labels(&name, &part));
             match function(&name, part, folder, env) {
                 Ok((name, Ok(function))) => drop(stack.functions.insert(name, function)),
                 Ok((name, Err(skip))) => drop(stack.skipped.insert(name, skip)),
@@ -80,26 +89,38 @@ impl Stack {
             mistakes.push("it names no function".to_owned());
         }
         if mistakes.is_empty() {
-            Ok(stack)
+            Ok((stack, warnings))
         } else {
             Err(mistakes)
         }
     }
 }
 
-/// What a stack file says of its functions, to be made elsewhere: nothing needs to be on this machine. `env` fills variables in.
+/// What a stack file says, to be made elsewhere: nothing needs to be on this machine.
+#[derive(Debug)]
+pub struct Deployments {
+    /// The functions.
+    pub specs: BTreeMap<FunctionName, Spec>,
+    /// The gateway that it names.
+    pub gateway: Option<String>,
+    /// What is odd in it, a line each.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a stack file for its deployments; `env` fills variables in.
 ///
 /// # Errors
 /// Every mistake, a line each.
-pub fn specs(
+pub fn deployments(
     file: &Path,
     env: impl Fn(&str) -> Option<String>,
-) -> Result<BTreeMap<FunctionName, Spec>, Vec<String>> {
+) -> Result<Deployments, Vec<String>> {
     let text = read_bounded(file).map_err(|why| vec![why])?;
-    let found = parts(&substitute(&text, &env));
-    let (parts, mut mistakes) = found.map_err(|mistakes| in_file(file, &mistakes))?;
-    let mut specs = BTreeMap::new();
-    for (name, part) in parts {
+    let content = file::read(&text, &env).map_err(|mistakes| in_file(file, &mistakes))?;
+    let (mut specs, mut mistakes) = (BTreeMap::new(), Vec::new());
+    let mut warnings = content.warnings;
+    for (name, part) in content.functions {
+        warnings.extend(unknown_labels(&name, &part));
         let named = FunctionName::new(&name).map_err(|error| error.to_string());
         match named.and_then(|name| Ok((name, spec(part, folder_of(file))?))) {
             Ok((name, spec)) => drop(specs.insert(name, spec)),
@@ -107,24 +128,25 @@ pub fn specs(
         }
     }
     if mistakes.is_empty() {
-        Ok(specs)
+        Ok(Deployments {
+            specs,
+            gateway: content.gateway,
+            warnings: in_file(file, &warnings),
+        })
     } else {
         Err(in_file(file, &mistakes))
     }
 }
 
-type Parts = BTreeMap<String, FunctionPart>;
-
-/// The functions of a stack file, and what else is wrong with it.
-fn parts(text: &str) -> Result<(Parts, Vec<String>), Vec<String>> {
-    let parsed: StackFile =
-        serde_saphyr::from_str(text).map_err(|error| vec![format!("not a stack file: {error}")])?;
-    let foreign = parsed
-        .provider
-        .filter(|provider| provider.name != "openfaas");
-    let mistakes = foreign
-        .map(|provider| format!("provider.name is '{}', and must be openfaas", provider.name));
-    Ok((parsed.functions, mistakes.into_iter().collect()))
+/// A line for each label and annotation of a function that looks like one of ours and is none.
+fn unknown_labels(name: &str, part: &FunctionPart) -> Vec<String> {
+    let labels = part.labels.keys();
+    let labels = labels.filter_map(|label| Some(("label", label, unknown_label(label)?)));
+    let annotations = part.annotations.keys();
+    let annotations =
+        annotations.filter_map(|label| Some(("annotation", label, unknown_annotation(label)?)));
+    let line = |(kind, label, why)| format!("function '{name}': {kind} {label} ignored: {why}");
+    labels.chain(annotations).map(line).collect()
 }
 
 /// The stack file of a folder, where none is named.
@@ -183,13 +205,19 @@ fn function(
     env: &impl Fn(&str) -> Option<String>,
 ) -> Result<(FunctionName, Wanted), Vec<String>> {
     let name = FunctionName::new(name).map_err(|error| vec![error.to_string()])?;
-    let home = part.handler.as_ref().map_or_else(
+    let handler = part.handler.clone().map(String::from);
+    let home = handler.map_or_else(
         || Ok(folder.to_owned()),
-        |handler| handler_folder(handler, folder),
+        |handler| handler_folder(&handler, folder),
     );
-    let spec = spec(part, folder).map_err(|why| vec![why])?;
+    let lang = String::from(part.lang.clone());
+    let mut spec = spec(part, folder).map_err(|why| vec![why])?;
     if !spec.secrets.is_empty() {
         tracing::warn!(function = %name, "{NO_SECRETS}");
+    }
+    let is_its_own = has_command(&spec);
+    if !is_its_own {
+        spec.env_process = fprocess_of(&lang, folder).map_err(|why| vec![why])?;
     }
     let (labels, annotations) = (&spec.labels, &spec.annotations);
     if let Some(program) = annotations.get(REQUIRES)
@@ -203,7 +231,16 @@ fn function(
     }
     let run = match annotations.get(UPSTREAM) {
         Some(url) => Run::Upstream(upstream(url).map_err(|why| vec![why])?),
-        None => command(&spec, home.map_err(|why| vec![why])?, env)?,
+        None if !has_command(&spec) => return Ok((name, Err(no_command(&lang)))),
+        None => match home
+            .map_err(|why| vec![why])
+            .and_then(|home| command(&spec, home, env))
+        {
+            Ok(run) => run,
+            // The template's command is for its image: that it does not run here does not stop the others.
+            Err(why) if !is_its_own => return Ok((name, Err(why.join("; ")))),
+            Err(why) => return Err(why),
+        },
     };
     let warn = |label: &'static str, why: String| {
         tracing::warn!(function = %name, label, "label ignored: {why}");
@@ -226,152 +263,73 @@ fn function(
     Ok((name, Ok(function)))
 }
 
+/// The command of a language, from its template beside the stack file.
+fn fprocess_of(lang: &str, folder: &Path) -> Result<Option<String>, String> {
+    let is_name = !lang.is_empty() && !lang.starts_with('.') && !lang.contains('/');
+    let file = folder.join("template").join(lang).join("template.yml");
+    if !is_name || !file.exists() {
+        return Ok(None);
+    }
+    let fprocess = file::template_fprocess(&read_bounded(&file)?);
+    fprocess.map_err(|why| format!("{}: {why}", file.display()))
+}
+
+fn no_command(lang: &str) -> String {
+    let template = match lang {
+        "" => String::new(),
+        _ => format!(", and there is none in template/{lang}/template.yml"),
+    };
+    format!(
+        "it has no fprocess{template}: say which command to run, or name a running server with the annotation {UPSTREAM}"
+    )
+}
+
 /// What the stack file says of a function, wherever it shall run.
 fn spec(part: FunctionPart, folder: &Path) -> Result<Spec, String> {
     let mut env_vars = BTreeMap::new();
-    for file in &part.environment_file {
-        let text = read_bounded(&folder.join(file))?;
-        let more: EnvironmentFile =
-            serde_saphyr::from_str(&text).map_err(|error| format!("{file}: {error}"))?;
-        env_vars.extend(texts(more.environment));
+    let read_only = part.is_read_only()?;
+    for file in part.environment_file {
+        let file = String::from(file);
+        let text = read_bounded(&folder.join(&file))?;
+        let more = file::environment(&text).map_err(|why| format!("{file}: {why}"))?;
+        env_vars.extend(texts(more));
     }
     // faas-cli's precedence: the files over the stack file (wire contract §7.3).
     for (name, value) in texts(part.environment) {
         env_vars.entry(name).or_insert(value);
     }
     Ok(Spec {
-        image: part.image,
-        env_process: part.fprocess.or_else(|| env_vars.remove("fprocess")),
+        image: part.image.into(),
+        env_process: part
+            .fprocess
+            .map(Into::into)
+            .or_else(|| env_vars.remove("fprocess")),
         env_vars,
-        constraints: part.constraints,
-        secrets: part.secrets,
+        constraints: part.constraints.into_iter().map(Into::into).collect(),
+        secrets: part.secrets.into_iter().map(Into::into).collect(),
         labels: texts(part.labels),
         annotations: texts(part.annotations),
         limits: resources(part.limits),
         requests: resources(part.requests),
-        read_only: part.readonly_root_filesystem,
+        read_only,
         created_at: None,
         notes: Vec::new(),
     })
 }
 
-fn texts(map: BTreeMap<String, Scalar>) -> BTreeMap<String, String> {
+fn texts(map: Map<Scalar>) -> BTreeMap<String, String> {
     map.into_iter()
         .map(|(name, value)| (name, value.into()))
         .collect()
 }
 
-fn resources(part: Option<ResourcePart>) -> Resources {
-    part.map(|part| Resources {
+fn resources(part: ResourcePart) -> Resources {
+    Resources {
         memory: part.memory.map(Into::into),
         cpu: part.cpu.map(Into::into),
-    })
-    .unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn env(name: &str) -> Option<String> {
-        match name {
-            "PATH" => Some("/bin:/usr/bin".to_owned()),
-            "WHO" => Some("me".to_owned()),
-            _ => None,
-        }
-    }
-
-    fn parse(text: &str) -> Result<Stack, Vec<String>> {
-        Stack::parse(&substitute(text, &env), Path::new("/tmp"), &env)
-    }
-
-    #[test]
-    fn reads_what_clients_write() {
-        let stack = parse(
-            "version: 1.0\nprovider:\n  name: openfaas\n  gateway: http://127.0.0.1:8080\nfunctions:\n  cat:\n    lang: dockerfile\n    handler: ./\n    image: skep/cat\n    \
-             fprocess: cat\n    environment:\n      write_debug: true\n      who: ${WHO}\n      level: ${LEVEL:-low}\n      n: 3\n    labels:\n      com.openfaas.scale.min: 2\n      \
-             skep.timeout: 5s\n    limits:\n      memory: 40Mi\n    build_args:\n      X: y\n",
-        )
-        .unwrap();
-        let cat = stack.functions.values().next().unwrap();
-        assert_eq!(
-            cat.run,
-            Run::Command {
-                replicas: 2,
-                folder: "/tmp".into()
-            }
-        );
-        let vars: Vec<_> = cat
-            .spec
-            .env_vars
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        assert_eq!(vars, ["level=low", "n=3", "who=me", "write_debug=true"]);
-        assert_eq!(cat.limits.timeout.unwrap().as_secs(), 5);
-        assert_eq!(cat.spec.limits.memory.as_deref(), Some("40Mi"));
-    }
-
-    #[test]
-    fn an_upstream_needs_no_command() {
-        let stack = parse(
-            "functions:\n  there:\n    annotations:\n      skep.upstream: http://localhost:9000/\n",
-        )
-        .unwrap();
-        assert_eq!(
-            stack.functions.values().next().unwrap().run,
-            Run::Upstream("localhost:9000".to_owned())
-        );
-    }
-
-    #[test]
-    fn a_function_whose_runtime_is_missing_is_skipped_with_a_reason() {
-        let stack = parse("functions:\n  x:\n    fprocess: nosuch run\n    annotations:\n      skep.requires: nosuch\n").unwrap();
-        assert_eq!(
-            stack.skipped.values().next().unwrap(),
-            "nosuch is not on this machine"
-        );
-        assert!(stack.functions.is_empty());
-    }
-
-    #[test]
-    fn every_mistake_is_reported_at_once() {
-        let mistakes = parse(
-            "provider:\n  name: lambda\nfunctions:\n  a/b:\n    fprocess: cat\n  none:\n    image: x\n  missing:\n    fprocess: nosuchcommand -x\n  up:\n    \
-             annotations:\n      skep.upstream: ftp://x\n  many:\n    fprocess: cat\n    labels:\n      com.openfaas.scale.min: 1000\n",
-        )
-        .unwrap_err();
-        assert_eq!(mistakes.len(), 6, "{mistakes:?}");
-        for part in [
-            "must be openfaas",
-            "'a/b'",
-            "no fprocess",
-            "'nosuchcommand' was not found",
-            "skep.upstream",
-            "from 1 to 64",
-        ] {
-            assert!(
-                mistakes.iter().any(|line| line.contains(part)),
-                "{part} in {mistakes:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_no_stack_file_is_refused_in_words() {
-        for text in [
-            "",
-            "hello",
-            "functions: 3",
-            "functions: {}",
-            "a: [1",
-            "functions:\n  x: [1]\n",
-        ] {
-            assert!(!parse(text).unwrap_err().is_empty(), "{text}");
-        }
-        assert!(
-            Stack::load(Path::new("/nosuch/stack.yml"), env).unwrap_err()[0]
-                .contains("cannot read /nosuch/stack.yml")
-        );
-    }
-}
+#[path = "stack_tests.rs"]
+mod tests;

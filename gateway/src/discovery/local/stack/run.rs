@@ -27,6 +27,14 @@ pub enum Run {
     Upstream(String),
 }
 
+/// Whether a function says what it runs.
+pub(super) fn has_command(spec: &Spec) -> bool {
+    let is_static = |mode: &String| mode == "static";
+    spec.env_process.is_some()
+        || spec.env_vars.contains_key("function_process")
+        || spec.env_vars.get("mode").is_some_and(is_static)
+}
+
 /// How a function is run that is a command: `folder` is where, `env` our own environment.
 ///
 /// # Errors
@@ -36,15 +44,6 @@ pub(super) fn command(
     folder: PathBuf,
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<Run, Vec<String>> {
-    let has_command = spec.env_process.is_some() || spec.env_vars.contains_key("function_process");
-    if !has_command
-        && spec
-            .env_vars
-            .get("mode")
-            .is_none_or(|mode| mode != "static")
-    {
-        return Err(vec!["no fprocess: say which command to run, or name a running server with the annotation skep.upstream".to_owned()]);
-    }
     let mut mistakes = Vec::new();
     // Only the lock file lies elsewhere for each replica.
     let environment = environment(spec, Path::new("/tmp"), env);
