@@ -1,12 +1,15 @@
 //! What a client's connection is doing: waiting for a call, receiving its head, or in it; and until when it may.
 
 use std::cell::{Cell, RefCell};
+use std::task::Waker;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::StatusCode;
 use tokio::time::Instant;
 
 use crate::record::Record;
+use crate::refusal::Refusal;
 use crate::tunnel::Tunnel;
 
 /// How long a connection may wait for its next call. The gateway keeps connections and closes them sooner than this.
@@ -24,6 +27,14 @@ pub(crate) struct Activity {
     record: RefCell<Option<Record>>,
     /// Set when the call has ended in an upgrade.
     tunnel: RefCell<Option<Tunnel>>,
+    /// Calls whose answers have ended.
+    calls_over: Cell<u64>,
+    /// Woken at the end of a call: bytes of the next one are held back.
+    next: RefCell<Option<Waker>>,
+    /// Path and query of the call that begins, where they differ from those that hyper has read.
+    raw_target: RefCell<Option<Bytes>>,
+    /// Why the head that stands in for another one is refused.
+    refusal: RefCell<Option<Refusal>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +57,10 @@ impl Activity {
             has_answered: Cell::new(false),
             record: RefCell::new(None),
             tunnel: RefCell::new(None),
+            calls_over: Cell::new(0),
+            next: RefCell::new(None),
+            raw_target: RefCell::new(None),
+            refusal: RefCell::new(None),
         }
     }
 
@@ -94,7 +109,41 @@ impl Activity {
     /// The answer is written.
     pub(crate) fn call_is_over(&self) {
         self.record.take();
+        self.calls_over.set(self.calls_over.get() + 1);
         self.enter(Phase::Idle);
+        if let Some(waker) = self.next.take() {
+            waker.wake();
+        }
+    }
+
+    /// How many calls have been answered.
+    pub(crate) fn calls_over(&self) -> u64 {
+        self.calls_over.get()
+    }
+
+    /// Wakes the connection at the end of the call, for the bytes that are held back.
+    pub(crate) fn wake_for_next(&self, waker: &Waker) {
+        self.next.replace(Some(waker.clone()));
+    }
+
+    /// Keeps path and query as they came.
+    pub(crate) fn set_raw_target(&self, target: Option<Bytes>) {
+        self.raw_target.replace(target);
+    }
+
+    /// Path and query as they came, if hyper's are escaped.
+    pub(crate) fn take_raw_target(&self) -> Option<Bytes> {
+        self.raw_target.take()
+    }
+
+    /// The request that comes next stands for one that is refused.
+    pub(crate) fn refuse(&self, refusal: Refusal) {
+        self.refusal.replace(Some(refusal));
+    }
+
+    /// Why the request is refused, if it is.
+    pub(crate) fn take_refusal(&self) -> Option<Refusal> {
+        self.refusal.take()
     }
 
     /// What the connection becomes once the answer is written.
@@ -112,6 +161,11 @@ impl Activity {
     fn enter(&self, phase: Phase) {
         self.phase.set(phase);
         self.since.set(Instant::now());
+    }
+
+    /// Whether the connection is to become a tunnel.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.tunnel.borrow().is_some()
     }
 
     /// What the connection is to become, if it is to become a tunnel.

@@ -80,14 +80,21 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let next = match &mut self.content {
+        let Self { content, call } = &mut *self;
+        let next = match content {
             Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Content::Streamed(stream) => stream.poll_frame(cx),
-            Content::Proxied(download) => download.poll_frame(cx),
+            Content::Proxied(download) => {
+                let next = download.poll_frame(cx);
+                if let Some(call) = &call {
+                    call.set_call_limit(download.until());
+                }
+                next
+            }
             Content::File(excerpt) => Poll::Ready(excerpt.next()),
         };
-        if let (Poll::Ready(Some(next)), Some(call)) = (&next, &self.call) {
+        if let (Poll::Ready(Some(next)), Some(call)) = (&next, &call) {
             match next {
                 Ok(frame) => call.passes_on(frame.data_ref().map_or(0, Bytes::len)),
                 Err(_) => call.breaks_off(),

@@ -8,6 +8,7 @@ use hyper::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderName, TRANSFER_ENCODING}
 use hyper::http::request::Parts;
 
 use crate::hops;
+use crate::request_head;
 use crate::strings::Strings;
 
 /// What the kernel takes for one `NAME=value` of an environment, its closing NUL included.
@@ -121,8 +122,8 @@ pub(crate) fn describe(head: &Parts, dialect: Dialect) -> Result<Strings, TooLon
     add_headers(head, dialect, &mut entries)?;
     add(&mut entries, "Http_Method", head.method.as_str().as_bytes())?;
     add(&mut entries, "Http_Path", &decoded(head.uri.path()))?;
-    if let Some(query) = head.uri.query().filter(|query| !query.is_empty()) {
-        add(&mut entries, "Http_Query", query.as_bytes())?;
+    if let Some(query) = request_head::query(head).filter(|query| !query.is_empty()) {
+        add(&mut entries, "Http_Query", query)?;
     }
     Ok(entries)
 }
@@ -135,9 +136,9 @@ fn add_headers(head: &Parts, dialect: Dialect, entries: &mut Strings) -> Result<
             .iter()
             .map(hyper::header::HeaderValue::as_bytes)
             .collect();
-        // A comma may stand inside of a cookie's value (RFC 6265 §5.4, RFC 9113 §8.2.3).
-        let separator = if *name == COOKIE { &b"; "[..] } else { b", " };
-        let joined = values.join(separator);
+        // A cookie's value may have commas (RFC 9113, 8.2.3).
+        let between: &[u8] = if *name == COOKIE { b"; " } else { b", " };
+        let joined = values.join(between);
         let variable = format!("Http_{}", canonical(name).replace('-', "_"));
         // The computed Http_Method, Http_Path and Http_Query stand against headers of these names.
         let is_left_out = dialect == Dialect::HeadOnly && *name == HOST;

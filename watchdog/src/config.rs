@@ -43,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) static_path: PathBuf,
     /// After this long without a call the child of `mode=http` is stopped; `None` is never.
     pub(crate) idle_timeout: Option<Duration>,
+    /// In `mode=http`, how long nothing may flow in an answer that has begun, or in a tunnel; `None` is for ever.
+    pub(crate) stream_idle_timeout: Option<Duration>,
     /// The function's own readiness path.
     pub(crate) ready_path: Option<String>,
     /// `Http_*` variables for the command.
@@ -117,6 +119,9 @@ pub(crate) fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Config, Ve
         buffer_request: reader.switch(mode, "http_buffer_req_body")
             || reader.switch(mode, "buffer_http"),
         idle_timeout: limit(reader.duration("idle_timeout", Duration::ZERO)),
+        stream_idle_timeout: limit(
+            reader.duration("stream_idle_timeout", Duration::from_secs(600)),
+        ),
         static_path: reader.static_path(),
         ready_path: reader.ready_path(mode),
         cgi_headers: !is_classic || reader.flag("cgi_headers", true),

@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::activity::Activity;
 use crate::handler;
+use crate::intake::LARGEST_HEAD;
 use crate::socket::{READ_SIZE, Socket};
 use crate::watchdog::Watchdog;
 
@@ -21,9 +22,6 @@ use crate::watchdog::Watchdog;
 /// accepted" and not a reset, which its sender could not tell from a call that has run. Long enough for a sender on a busy
 /// machine to have heard it once.
 const LINGER: Duration = Duration::from_millis(400);
-
-/// The most that a request's head may take, as in the original.
-const LARGEST_HEAD: usize = 1024 * 1024;
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(stream: TcpStream, watchdog: Arc<Watchdog>) {
@@ -50,8 +48,9 @@ pub(crate) async fn serve(stream: TcpStream, watchdog: Arc<Watchdog>) {
     });
     let mut protocol = http1::Builder::new();
     protocol
-        .max_header_size(LARGEST_HEAD)
-        .max_buf_size(LARGEST_HEAD + READ_SIZE)
+        // An escaped target is longer than it came.
+        .max_header_size(LARGEST_HEAD * 2)
+        .max_buf_size(LARGEST_HEAD * 2 + READ_SIZE)
         .title_case_headers(true);
     let mut connection = protocol.serve_connection(socket, service);
     let mut alarm = Alarm::default();
@@ -77,7 +76,9 @@ pub(crate) async fn serve(stream: TcpStream, watchdog: Arc<Watchdog>) {
     .await;
     if let Some(tunnel) = activity.take_tunnel() {
         let parts = connection.into_parts();
-        tunnel.run(parts.io.into_stream(), parts.read_buf).await;
+        let (stream, held) = parts.io.into_parts();
+        let early = [&parts.read_buf[..], &held].concat();
+        tunnel.run(stream, early.into()).await;
     }
 }
 

@@ -19,6 +19,7 @@ use crate::excerpt::Excerpt;
 use crate::listing;
 use crate::range::{self, Range};
 use crate::refusal::Refusal;
+use crate::request_head;
 use crate::watchdog::Counted;
 
 /// Content types by extension; what is not here is bytes.
@@ -68,8 +69,11 @@ pub(crate) fn answer(root: &Path, head: &Parts, slot: Counted) -> Result<Respons
         let name = head.uri.path().rsplit('/').next().unwrap_or_default();
         let mut response = Response::new(Body::whole(""));
         *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
-        let query = head.uri.query().map(|query| format!("?{query}"));
-        let target = format!("./{name}/{}", query.unwrap_or_default());
+        let mut target = format!("./{name}/").into_bytes();
+        if let Some(query) = request_head::query(head) {
+            target.push(b'?');
+            target.extend_from_slice(query);
+        }
         let target = HeaderValue::try_from(target).map_err(|_| Refusal::NoFile)?;
         response.headers_mut().insert(LOCATION, target);
         return Ok(response);

@@ -20,23 +20,29 @@ use crate::cgi::Dialect;
 use crate::config::Config;
 use crate::feed::discard;
 use crate::fork::{Call, Progress, Run};
-use crate::hops;
 use crate::logs::visible;
 use crate::mode::Mode;
 use crate::record::Record;
 use crate::refusal::{IDENTITY, Refusal};
+use crate::request_head::RawTarget;
 use crate::stream::Stream;
 use crate::strings::Strings;
 use crate::watchdog::{Counted, Watchdog};
-use crate::{VERSION, args, authority, cgi, files, fork, outcome, probes, proxy, reply, report};
+use crate::{VERSION, args, cgi, files, fork, outcome, probes, proxy, reply, report};
 
 /// Answers one request.
 pub(crate) async fn answer(
     watchdog: Arc<Watchdog>,
     connection: Rc<Activity>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Answer {
     connection.call_has_begun();
+    if let Some(refusal) = connection.take_refusal() {
+        return Ok(reply::refused(&refusal).map(|body| body.on(connection)));
+    }
+    if let Some(raw) = connection.take_raw_target() {
+        request.extensions_mut().insert(RawTarget(raw));
+    }
     let is_debugging = watchdog.config.debug_headers;
     if is_debugging {
         print_headers(&watchdog, "in", request.headers());
@@ -68,11 +74,17 @@ async fn call(
     connection: &Rc<Activity>,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let slot = match admit(watchdog, &head) {
         Ok(slot) => slot,
         Err(refusal) => return refuse(watchdog, &refusal, &head, Some(body)),
     };
+    // The host of a target in absolute form wins over the field (RFC 9112, 3.2.2).
+    if let Some(authority) = head.uri.authority()
+        && let Ok(host) = HeaderValue::try_from(authority.as_str())
+    {
+        head.headers.insert(HOST, host);
+    }
     if watchdog.config.mode == Mode::Static {
         return match files::answer(&watchdog.config.static_path, &head, slot) {
             Ok(response) => response,
@@ -135,17 +147,6 @@ fn admit(watchdog: &Watchdog, head: &Parts) -> Result<Counted, Refusal> {
     }
     if head.headers.get_all(HOST).iter().nth(1).is_some() {
         return Err(Refusal::ManyHosts);
-    }
-    let hosts = head.headers.get(HOST).map(HeaderValue::as_bytes);
-    let target = head
-        .uri
-        .authority()
-        .map(|authority| authority.as_str().as_bytes());
-    if !hosts.into_iter().chain(target).all(authority::is_host) {
-        return Err(Refusal::BadHost);
-    }
-    if !hops::is_chunked_at_most(&head.headers) {
-        return Err(Refusal::Codings);
     }
     if watchdog.service.is_none() && cgi::has_nul(head.uri.path()) {
         return Err(Refusal::NulInPath);

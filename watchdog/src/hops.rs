@@ -22,12 +22,16 @@ const NOT_FOR_FUNCTIONS: [HeaderName; 3] =
 /// Only the watchdog may say that it is one, and that a call was not accepted; how a body is framed is hyper's to say.
 const NOT_FOR_CLIENTS: [HeaderName; 3] = [IDENTITY, NOT_ACCEPTED, TRANSFER_ENCODING];
 
-/// Prepares a request's headers for the function; true if the client asks for an upgrade, which is passed on.
-pub(crate) fn towards_function(headers: &mut HeaderMap) -> bool {
-    let upgrade = headers
-        .get(UPGRADE)
-        .filter(|_| names(headers).any(|name| name == "upgrade"))
-        .cloned();
+/// Whether the client asks for an upgrade.
+pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers.contains_key(UPGRADE) && names(headers).any(|name| name == "upgrade")
+}
+
+/// Prepares a request's headers for the function; a wish for an upgrade is passed on.
+pub(crate) fn towards_function(headers: &mut HeaderMap) {
+    let upgrade = is_upgrade(headers)
+        .then(|| headers.get(UPGRADE).cloned())
+        .flatten();
     let wants_trailers = headers
         .get_all(TE)
         .iter()
@@ -42,12 +46,10 @@ pub(crate) fn towards_function(headers: &mut HeaderMap) -> bool {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
-    let is_upgrade = upgrade.is_some();
     if let Some(upgrade) = upgrade {
         headers.insert(UPGRADE, upgrade);
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
-    is_upgrade
 }
 
 /// Whether a message has no transfer coding but one `chunked`.
@@ -130,20 +132,23 @@ mod tests {
             ("proxy", "evil"),
             ("upgrade", "not asked for"),
         ]);
-        assert!(!towards_function(&mut headers));
+        assert!(!is_upgrade(&headers));
+        towards_function(&mut headers);
         assert_eq!(headers, map(&[("x-other", "2"), ("host", "h")]));
     }
 
     #[test]
     fn upgrades_trailers_and_chunks_are_said_again() {
         let mut headers = map(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
-        assert!(towards_function(&mut headers));
+        assert!(is_upgrade(&headers));
+        towards_function(&mut headers);
         assert_eq!(
             headers,
             map(&[("connection", "upgrade"), ("upgrade", "websocket")])
         );
         let mut headers = map(&[("te", "trailers"), ("transfer-encoding", "chunked")]);
-        assert!(!towards_function(&mut headers));
+        assert!(!is_upgrade(&headers));
+        towards_function(&mut headers);
         assert_eq!(headers.get("te").unwrap(), "trailers");
         assert_eq!(headers.get("transfer-encoding").unwrap(), "chunked");
     }

@@ -47,6 +47,16 @@ impl Limits {
         }
     }
 
+    /// The limits of a call whose answer is a stream of events: the first one may come late, as may any other.
+    pub(crate) fn of_stream(now: Instant, config: &Config) -> Self {
+        let pause = config.stream_idle_timeout;
+        Self {
+            run: None,
+            answer: pause.and_then(|limit| now.checked_add(limit)),
+            ..Self::new(now, config)
+        }
+    }
+
     /// The caller wants to wait less for the run than `exec_timeout` allows; more is not given.
     pub(crate) fn shorten(&mut self, now: Instant, limit: Duration) {
         let asked = now.checked_add(limit);

@@ -3,8 +3,11 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Incoming};
-use hyper::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{
+    ACCEPT, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use tokio::time::Instant;
@@ -19,10 +22,10 @@ use crate::limits::{Limit, Limits};
 use crate::refusal::Refusal;
 use crate::service::Service;
 use crate::tunnel::Tunnel;
-use crate::upload::{Progress, Upload};
+use crate::upload::{Source, Upload};
 use crate::upstream::Link;
 use crate::watchdog::Watchdog;
-use crate::{duration, timing};
+use crate::{duration, request_head, timing};
 
 /// A caller's own limit, shorter than ours.
 const TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
@@ -45,6 +48,11 @@ pub(crate) async fn call(
         .get(TIMEOUT)
         .and_then(|value| duration::parse(value.to_str().ok()?))
         .filter(|asked| !asked.is_zero());
+    let is_streaming = wants_stream(head);
+    if is_streaming {
+        // Its head may come with the first event.
+        limits = Limits::of_stream(began, config);
+    }
     if let Some(asked) = asked {
         limits.shorten(began, asked);
     }
@@ -70,21 +78,23 @@ pub(crate) async fn call(
     }
     // The wait for the child is not the client's fault.
     limits.body = Limits::new(Instant::now(), config).body;
-    let upload = if config.buffer_request {
+    let is_kept = is_idempotent(&head.method);
+    let source = if config.buffer_request {
         // For servers that want a body's length before its bytes.
         let gathered = gather(&mut body, LARGEST_GATHERED, "http_buffer_req_body");
         match within(connection, &limits, || false, gathered).await {
-            Ok(Ok(bytes)) => Upload::whole(bytes.into()),
+            Ok(Ok(bytes)) => Source::whole(bytes.into(), is_kept),
             Ok(Err(refusal)) => return Err((refusal, Some(body))),
             Err(limit) => return Err((late(limit), None)),
         }
     } else {
-        Upload::arriving(body)
+        Source::arriving(body, is_kept)
     };
-    let progress = upload.progress();
-    let (request, is_upgrade) = translate(service, head, upload);
-    let exchange = exchange(service, request, &progress);
-    let answered = within(connection, &limits, || progress.is_whole(), exchange).await;
+    let is_upgrade = hops::is_upgrade(&head.headers);
+    let raw_target = request_head::raw_target(head).map(|raw| service.upstream.raw_target(raw));
+    let make = || translate(service, head, &source);
+    let exchange = exchange(service, &source, raw_target, make);
+    let answered = within(connection, &limits, || source.is_whole(), exchange).await;
     let (response, link) = match answered {
         Ok(answered) => answered.map_err(|refusal| (refusal, None))?,
         Err(limit) => return Err((late(limit), None)),
@@ -109,12 +119,15 @@ pub(crate) async fn probe(
 ) -> Option<Response<Body>> {
     let slot = crate::watchdog::Counter::default().enter(1)?;
     let target: Uri = path.parse().ok()?;
-    let mut request = Request::new(Upload::whole(bytes::Bytes::new()));
-    *request.uri_mut() = service.upstream.target(&target);
     let host = HeaderValue::try_from(service.upstream.host()).ok()?;
-    request.headers_mut().insert(HOST, host);
-    let progress = Rc::default();
-    let asked = exchange(service, request, &progress);
+    let source = Source::whole(Bytes::new(), true);
+    let make = || {
+        let mut request = Request::new(source.upload());
+        *request.uri_mut() = service.upstream.target(&target);
+        request.headers_mut().insert(HOST, host.clone());
+        request
+    };
+    let asked = exchange(service, &source, None, make);
     let limit = watchdog
         .config
         .exec_timeout
@@ -125,44 +138,101 @@ pub(crate) async fn probe(
     };
     let (mut response, link) = answered.ok()?;
     hops::towards_client(response.headers_mut(), false);
-    Some(response.map(|body| Body::proxied(Download::new(body, Some(link), slot))))
+    let pause_limit = watchdog.config.stream_idle_timeout;
+    Some(response.map(|body| Body::proxied(Download::new(body, Some(link), slot, pause_limit))))
+}
+
+/// Whether a call may be made twice with the same effect (RFC 9110, 9.2.2), of the verbs that have one here.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS
+    )
+}
+
+/// Whether the caller asks for an answer that goes on as long as there are events.
+fn wants_stream(head: &Parts) -> bool {
+    let values = head.headers.get_all(ACCEPT).iter();
+    let mut texts = values.filter_map(|value| value.to_str().ok());
+    hops::is_upgrade(&head.headers)
+        || texts.any(|text| {
+            let text = text.to_ascii_lowercase();
+            text.contains("text/event-stream") || text.contains("application/x-ndjson")
+        })
 }
 
 /// The client's request as the function sees it.
-fn translate(service: &Service, head: &Parts, upload: Upload) -> (Request<Upload>, bool) {
+fn translate(service: &Service, head: &Parts, source: &Rc<Source>) -> Request<Upload> {
+    let upload = source.upload();
     let length = upload.size_hint().exact();
-    let is_gathered = upload.progress().is_whole() && length.is_some_and(|length| length > 0);
+    let is_gathered = source.is_whole() && length.is_some_and(|length| length > 0);
     let mut request = Request::new(upload);
     *request.method_mut() = head.method.clone();
     *request.version_mut() = Version::HTTP_11;
     *request.uri_mut() = service.upstream.target(&head.uri);
     *request.headers_mut() = head.headers.clone();
     let headers = request.headers_mut();
-    // The host of an absolute target counts, not the field (RFC 9112 §3.2.2).
-    if let Some(authority) = head.uri.authority()
-        && let Ok(host) = HeaderValue::try_from(authority.as_str())
-    {
-        headers.insert(HOST, host);
-    }
     join_cookies(headers);
-    let is_upgrade = hops::towards_function(headers);
+    hops::towards_function(headers);
     if is_gathered && let Some(length) = length {
-        headers.remove(hyper::header::TRANSFER_ENCODING);
-        headers.insert(hyper::header::CONTENT_LENGTH, HeaderValue::from(length));
+        headers.remove(TRANSFER_ENCODING);
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
-    let has_no_body = length == Some(0)
-        && !headers.contains_key(hyper::header::CONTENT_LENGTH)
-        && !headers.contains_key(hyper::header::TRANSFER_ENCODING);
-    // Servers that answer 411 want to be told that there is none (RFC 9110 §8.6).
-    if has_no_body && matches!(head.method, Method::POST | Method::PUT | Method::PATCH) {
-        headers.insert(hyper::header::CONTENT_LENGTH, HeaderValue::from(0));
+    // Servers answer 411 to these without a length.
+    let has_body = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+    if has_body && !headers.contains_key(TRANSFER_ENCODING) && !headers.contains_key(CONTENT_LENGTH)
+    {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     if !headers.contains_key(HOST)
         && let Ok(host) = HeaderValue::try_from(service.upstream.host())
     {
         headers.insert(HOST, host);
     }
-    (request, is_upgrade)
+    request
+}
+
+/// Sends the request and waits for the answer's head. A kept connection may have been closed meanwhile: a request that
+/// was not sent goes over another one, and so does one that was sent, but of whose answer nothing came, if it may be sent
+/// twice.
+async fn exchange(
+    service: &Service,
+    source: &Source,
+    target: Option<Bytes>,
+    make: impl Fn() -> Request<Upload>,
+) -> Result<(Response<Incoming>, Link), Refusal> {
+    let mut request = make();
+    let mut is_new = false;
+    loop {
+        let Ok((mut link, was_kept)) = service.upstream.link(is_new).await else {
+            // Nothing was sent: it is the same as if the child were known to be down.
+            return Err(Refusal::NotUp { seconds: 1 });
+        };
+        let mut failure = match link.send(request, target.clone()).await {
+            Ok(response) => {
+                return match ambiguity(response.headers()) {
+                    None => Ok((response, link)),
+                    Some(error) => Err(Refusal::FunctionBroken {
+                        error: error.to_owned(),
+                    }),
+                };
+            }
+            Err(failure) => failure,
+        };
+        is_new = true;
+        match failure.take_message() {
+            Some(unsent) if was_kept => request = unsent,
+            _ if was_kept && !link.has_answered() && source.is_repeatable() => request = make(),
+            _ => {
+                return Err(match source.failure() {
+                    Some(error) => Refusal::BodyBroken { error },
+                    None => Refusal::FunctionBroken {
+                        error: failure.into_error().to_string(),
+                    },
+                });
+            }
+        }
+    }
 }
 
 /// Several lines of cookies are one list (RFC 9113 §8.2.3), which many servers read of the first line only.
@@ -177,68 +247,6 @@ fn join_cookies(headers: &mut HeaderMap) {
     {
         headers.insert(COOKIE, joined);
     }
-}
-
-/// Sends the request and waits for the answer's head. A kept connection may have been closed meanwhile: a request that
-/// was not sent goes over another one.
-async fn exchange(
-    service: &Service,
-    mut request: Request<Upload>,
-    progress: &Rc<Progress>,
-) -> Result<(Response<Incoming>, Link), Refusal> {
-    let mut again = repeatable(&request);
-    let mut is_repeated = false;
-    loop {
-        let Ok((mut link, was_kept)) = service.upstream.link(is_repeated).await else {
-            // Nothing was sent: it is the same as if the child were known to be down.
-            return Err(Refusal::NotUp { seconds: 1 });
-        };
-        let mut failure = match link.send(request).await {
-            Ok(response) => {
-                return match ambiguity(response.headers()) {
-                    None => Ok((response, link)),
-                    Some(error) => Err(Refusal::FunctionBroken {
-                        error: error.to_owned(),
-                    }),
-                };
-            }
-            Err(failure) => failure,
-        };
-        // The server has most likely closed the connection while the request was on its way.
-        let was_closed = was_kept && failure.error().is_incomplete_message();
-        match failure.take_message() {
-            Some(unsent) if was_kept => request = unsent,
-            None if was_closed && again.is_some() => {
-                request = again.take().unwrap_or_default();
-                is_repeated = true;
-            }
-            _ => {
-                return Err(match progress.failure() {
-                    Some(error) => Refusal::BodyBroken { error },
-                    None => Refusal::FunctionBroken {
-                        error: failure.into_error().to_string(),
-                    },
-                });
-            }
-        }
-    }
-}
-
-/// The same request once more, if it may run twice: an idempotent method, and no body that is still to come.
-fn repeatable(request: &Request<Upload>) -> Option<Request<Upload>> {
-    let is_idempotent = matches!(
-        *request.method(),
-        Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS
-    );
-    if !is_idempotent || request.body().size_hint().exact() != Some(0) {
-        return None;
-    }
-    let mut again = Request::new(Upload::default());
-    *again.method_mut() = request.method().clone();
-    *again.version_mut() = request.version();
-    *again.uri_mut() = request.uri().clone();
-    *again.headers_mut() = request.headers().clone();
-    Some(again)
 }
 
 /// What of an answer's framing others may read differently than hyper, which would pass it on.
@@ -260,17 +268,18 @@ fn finish(
 ) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     let is_upgraded = is_upgrade && head.status == StatusCode::SWITCHING_PROTOCOLS;
-    // A length beside chunks says nothing (RFC 9112 §6.3), and what follows on the connection may be part of either answer.
-    let is_ambiguous = head.headers.contains_key(TRANSFER_ENCODING)
+    let config = &call.watchdog.config;
+    // Both lengths cannot be meant: RFC 9112, 6.3, takes the chunks, and trusts the connection no further.
+    let is_doubtful = head.headers.contains_key(TRANSFER_ENCODING)
         && head.headers.remove(CONTENT_LENGTH).is_some();
     hops::towards_client(&mut head.headers, is_upgraded);
     head.version = Version::HTTP_11;
     if is_upgraded {
         call.connection
-            .set_tunnel(Tunnel::new(link.into_rest(), call.slot));
+            .set_tunnel(Tunnel::new(link.into_rest(), call.slot, config));
         return Response::from_parts(head, Body::whole(""));
     }
-    let link = (!is_ambiguous).then_some(link);
-    let body = Body::proxied(Download::new(body, link, call.slot));
-    Response::from_parts(head, body)
+    let link = (!is_doubtful).then_some(link);
+    let download = Download::new(body, link, call.slot, config.stream_idle_timeout);
+    Response::from_parts(head, Body::proxied(download))
 }

@@ -27,8 +27,14 @@ pub(crate) enum Refusal {
     HealthMethod,
     /// More than one `Host`: whoever stands in front may have believed another one than the command would.
     ManyHosts,
-    /// Transfer codings other than one `chunked`: hyper reads the last one and leaves the body in the others.
-    Codings,
+    /// The head can be read in two ways, or in none.
+    Malformed { mistake: String },
+    /// The request target is longer than hyper takes.
+    TargetTooLong { limit: usize },
+    /// The request has more header fields than hyper takes.
+    TooManyFields { limit: usize },
+    /// The head has more bytes than are read of one.
+    LongHead { limit: usize },
     /// `%00`, which no environment can carry.
     NulInPath,
     /// A header, or the query, that no environment can carry.
@@ -45,8 +51,6 @@ pub(crate) enum Refusal {
     },
     /// The run has written more than `mode=serializing` holds.
     OutputTooLarge { limit: usize },
-    /// `Host`, or the host in the target, is none.
-    BadHost,
     /// The body is not what `input_mode=args` asks for.
     NotArguments { mistake: String },
     /// The kernel does not take so much.
@@ -89,13 +93,15 @@ impl Refusal {
             Self::NoFile => StatusCode::NOT_FOUND,
             Self::Method | Self::HealthMethod | Self::FileMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::ManyHosts
-            | Self::BadHost
-            | Self::Codings
+            | Self::Malformed { .. }
             | Self::NulInPath
             | Self::BodyBroken { .. }
             | Self::NotArguments { .. } => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge { .. } | Self::ArgumentsTooLong => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeadTooLarge { .. } | Self::TooManyFields { .. } | Self::LongHead { .. } => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
+            Self::TargetTooLong { .. } => StatusCode::URI_TOO_LONG,
             Self::CannotStart { .. }
             | Self::ExitUnknown
             | Self::OutputTooLarge { .. }
@@ -113,8 +119,11 @@ impl Refusal {
             Self::Busy { limit } => format!("{limit} calls are being served, which is the limit; retry, add replicas or raise max_inflight"),
             Self::Method => "the method is not allowed; use GET, POST, PUT, PATCH or DELETE".to_owned(),
             Self::HealthMethod => "the method is not allowed; use GET".to_owned(),
-            Self::Codings => "the only transfer coding known here is chunked; send it once".to_owned(),
             Self::ManyHosts => "the request has more than one Host header; send one".to_owned(),
+            Self::Malformed { mistake } => format!("the request is refused: {mistake}"),
+            Self::TargetTooLong { limit } => format!("the request target has more than {limit} bytes; send less in the query, or send it in the body"),
+            Self::TooManyFields { limit } => format!("the request has more than {limit} header fields; send fewer"),
+            Self::LongHead { limit } => format!("the request's head has more than {limit} bytes; send less in it, or send it in the body"),
             Self::NulInPath => "the path contains %00, which cannot be passed to the command".to_owned(),
             Self::HeadTooLarge { variable } => {
                 format!("{variable} is too long for the command's environment; send it in the body, or set cgi_headers=false")
@@ -123,7 +132,6 @@ impl Refusal {
             Self::BodyBroken { error } => format!("the request body did not arrive whole, the run was ended: {error}"),
             Self::BodyTooLarge { limit, variable } => format!("the request body has more than {limit} bytes, which is the limit because {variable} is set; send less, or unset it"),
             Self::OutputTooLarge { limit } => format!("the run wrote more than {limit} bytes, which is the limit of mode=serializing, and was ended; use mode=streaming for long output"),
-            Self::BadHost => "the request's host is not a name or an address, perhaps with a port".to_owned(),
             Self::NotArguments { mistake } => format!("the request body is not a JSON array of arguments, nor an object with such an array as args: {mistake}"),
             Self::ArgumentsTooLong => "the arguments are too long for the kernel together with the environment; send less, or set input_mode=stdin".to_owned(),
             Self::BodySlow { limit } => format!("the request body took longer than {}, the run was ended; raise read_timeout", show(*limit)),

@@ -32,7 +32,11 @@ pub(crate) fn refused(refusal: &Refusal) -> Response<Body> {
         headers.insert(NOT_ACCEPTED, HeaderValue::from_static(word));
     }
     match refusal {
-        Refusal::Draining => {
+        Refusal::Draining
+        | Refusal::Malformed { .. }
+        | Refusal::TargetTooLong { .. }
+        | Refusal::TooManyFields { .. }
+        | Refusal::LongHead { .. } => {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Refusal::Busy { .. } => {

@@ -3,29 +3,34 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Request, Response, Uri};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
+use tokio::time::Instant;
 
-use crate::socket::Socket;
+use crate::socket::{Socket, Wire};
 use crate::tunnel::Rest;
 use crate::upload::Upload;
 
+/// How long a connection is kept without a call. Servers close theirs after 2 s (gunicorn) or 5 s (node, uvicorn), and a call
+/// that is sent at that moment is lost.
+const OLDEST: Duration = Duration::from_millis(1500);
+
+/// The most header fields of an answer.
+const MOST_FIELDS: usize = 512;
+
 /// Connections without a call that one worker keeps.
 const MOST_KEPT: usize = 64;
-
-/// How long one may lie there. Servers close theirs after two seconds (gunicorn) or five (node, uvicorn), and a request that
-/// is on its way then is lost.
-const LONGEST_KEPT: Duration = Duration::from_millis(1500);
-
-/// The fields that an answer's head may have.
-const MOST_FIELDS: usize = 512;
 
 thread_local! {
     static KEPT: RefCell<Vec<Link>> = const { RefCell::new(Vec::new()) };
@@ -43,10 +48,12 @@ pub(crate) struct Upstream {
 #[derive(Debug)]
 pub(crate) struct Link {
     sender: http1::SendRequest<Upload>,
-    /// When its last call ended.
-    kept_at: Instant,
     /// Brings the socket back when HTTP on it is over.
     rest: oneshot::Receiver<Rest>,
+    wire: Rc<Wire>,
+    /// A second descriptor of the socket: hyper has the first one.
+    socket: OwnedFd,
+    kept_since: Instant,
 }
 
 impl Upstream {
@@ -95,6 +102,12 @@ impl Upstream {
         }
     }
 
+    /// The same in the client's bytes, where hyper's are escaped.
+    pub(crate) fn raw_target(&self, asked: &[u8]) -> Bytes {
+        let slash: &[u8] = if asked.starts_with(b"/") { b"" } else { b"/" };
+        [self.prefix.as_bytes(), slash, asked].concat().into()
+    }
+
     /// What a request without `Host` gets.
     pub(crate) fn host(&self) -> String {
         self.addresses
@@ -107,9 +120,9 @@ impl Upstream {
         let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for address in &self.addresses {
             match TcpStream::connect(address).await {
-                // While nothing listens on a port that the kernel also gives to clients, a connection may get that port for its
-                // own end and so meet itself.
-                Ok(stream) if is_to_itself(&stream) => {
+                // A port that nothing listens on may be the one that the kernel has picked for this very socket, which
+                // then connects to itself.
+                Ok(stream) if stream.local_addr()? == stream.peer_addr()? => {
                     failure = io::ErrorKind::ConnectionRefused.into();
                 }
                 Ok(stream) => return Ok(stream),
@@ -119,15 +132,9 @@ impl Upstream {
         Err(failure)
     }
 
-    /// A connection that can take a call now, and whether it has served one before. `is_new` asks for one that has not.
+    /// A connection that can take a call now, and whether it has served one before; `is_new` wants one that has not.
     pub(crate) async fn link(&self, is_new: bool) -> io::Result<(Link, bool)> {
-        let kept = KEPT.with_borrow_mut(|kept| {
-            kept.retain(|link| !link.sender.is_closed() && link.kept_at.elapsed() < LONGEST_KEPT);
-            let is_fit = |link: &Link| !is_new && link.sender.is_ready();
-            let at = kept.iter().rposition(is_fit)?;
-            Some(kept.swap_remove(at))
-        });
-        match kept {
+        match (!is_new).then(take_kept).flatten() {
             Some(link) => Ok((link, true)),
             None => Ok((self.connect().await?, false)),
         }
@@ -136,37 +143,70 @@ impl Upstream {
     async fn connect(&self) -> io::Result<Link> {
         let stream = self.dial().await?;
         let _ = stream.set_nodelay(true);
+        let socket = stream.as_fd().try_clone_to_owned()?;
+        let wire = Rc::<Wire>::default();
         let (sender, connection) = http1::Builder::new()
             .title_case_headers(true)
             .max_headers(MOST_FIELDS)
-            .handshake(Socket::to_function(stream))
+            .handshake(Socket::to_function(stream, Rc::clone(&wire)))
             .await
             .map_err(io::Error::other)?;
         let (bring, rest) = oneshot::channel();
         spawn_local(async move {
             if let Ok(parts) = connection.without_shutdown().await {
                 // Nobody waits for it unless the call was upgraded.
-                let _ = bring.send((parts.io.into_stream(), parts.read_buf));
+                let _ = bring.send((parts.io.into_parts().0, parts.read_buf));
             }
         });
         Ok(Link {
             sender,
-            kept_at: Instant::now(),
             rest,
+            wire,
+            socket,
+            kept_since: Instant::now(),
         })
     }
 }
 
-fn is_to_itself(stream: &TcpStream) -> bool {
-    matches!((stream.local_addr(), stream.peer_addr()), (Ok(own), Ok(peer)) if own == peer)
+/// The connection that was used last, of those that are open and not old. Oldest first: a connection is kept at the end.
+fn take_kept() -> Option<Link> {
+    KEPT.with_borrow_mut(|kept| {
+        kept.retain(|link| !link.sender.is_closed());
+        let old = kept
+            .iter()
+            .take_while(|link| link.kept_since.elapsed() >= OLDEST);
+        let old = old.count();
+        kept.drain(..old);
+        loop {
+            let at = kept.iter().rposition(|link| link.sender.is_ready())?;
+            let link = kept.remove(at);
+            if !link.has_ended() {
+                return Some(link);
+            }
+        }
+    })
 }
 
 impl Link {
-    /// Sends a request and waits for the answer's head. A request that was not sent comes back with the error.
+    /// Whether the function has closed the connection, which hyper may not have seen yet. A byte without a request ends it, too.
+    fn has_ended(&self) -> bool {
+        let mut socket = [PollFd::new(&self.socket, PollFlags::IN | PollFlags::RDHUP)];
+        !matches!(poll(&mut socket, Some(&Timespec::default())), Ok(0))
+    }
+
+    /// Whether a byte has come since the last request was sent.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.wire.has_answered()
+    }
+
+    /// Sends a request, its target in these bytes if there are any, and waits for the answer's head. A request that was
+    /// not sent comes back with the error.
     pub(crate) async fn send(
         &mut self,
         request: Request<Upload>,
+        target: Option<Bytes>,
     ) -> Result<Response<Incoming>, Box<TrySendError<Request<Upload>>>> {
+        self.wire.begin(target);
         self.sender
             .try_send_request(request)
             .await
@@ -175,8 +215,8 @@ impl Link {
 
     /// Keeps the connection for another call on this worker, if it can take one.
     pub(crate) fn keep(mut self) {
-        self.kept_at = Instant::now();
         if !self.sender.is_closed() {
+            self.kept_since = Instant::now();
             KEPT.with_borrow_mut(|kept| {
                 if kept.len() < MOST_KEPT {
                     kept.push(self);

@@ -95,6 +95,7 @@ fn what_the_mode_does_not_look_at_is_warned_of() {
         ("prefix_logs", "true"),
         ("log_callid", "true"),
         ("idle_timeout", "5s"),
+        ("stream_idle_timeout", "5s"),
         ("http_upstream_url", "http://127.0.0.1:1"),
         ("upstream_url", "http://127.0.0.1:1"),
         ("http_buffer_req_body", "true"),

@@ -47,8 +47,9 @@ const NEVER_USED: [(&str, &str); 3] = [
 const LONGEST_LINE: RangeInclusive<i64> = 256..=128 * 1024;
 
 /// What only `mode=http` knows.
-const HTTP_ONLY: [&str; 6] = [
+const HTTP_ONLY: [&str; 7] = [
     "idle_timeout",
+    "stream_idle_timeout",
     "http_upstream_url",
     "upstream_url",
     "http_buffer_req_body",

@@ -161,6 +161,11 @@ pub(crate) const VARIABLES: &[Variable] = &[
         "mode=http: stop the child after so long without a call; the next call starts it",
     ),
     variable(
+        "stream_idle_timeout",
+        "10m",
+        "mode=http: how long nothing may flow in an answer that has begun, or in a tunnel",
+    ),
+    variable(
         "static_path",
         "/home/app/public",
         "mode=static: the directory whose files are served",
