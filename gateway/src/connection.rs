@@ -91,6 +91,8 @@ pub enum SendError {
     Full(String),
     /// The caller's body did not come to its end.
     Caller(upload::Error),
+    /// The other side says that it has processed nothing of it, and will not (RFC 9113 §8.7): the cause.
+    Unprocessed(String),
     /// The connection ended before a byte of the answer came. It may have run: the cause.
     Closed(String),
     /// It may have run: the cause.
@@ -212,9 +214,29 @@ fn unanswered(error: &hyper::Error) -> SendError {
             None => SendError::Caller(text.into()),
         };
     }
-    SendError::Broken(format!(
-        "it closed the connection before it answered ({text})"
-    ))
+    let cause = std::error::Error::source(error);
+    let stream = cause.and_then(|cause| cause.downcast_ref());
+    if stream.is_some_and(is_unprocessed) {
+        return SendError::Unprocessed(format!("it did not take the request ({text})"));
+    }
+    let what = format!("it closed the connection before it answered ({text})");
+    // hyper takes an error of the connection itself out of h2's.
+    if cause.is_some_and(|cause| cause.is::<std::io::Error>()) {
+        SendError::Closed(what)
+    } else {
+        SendError::Broken(what)
+    }
+}
+
+/// Whether the other side says of a stream that it has done nothing for it (RFC 9113 §8.7). A GOAWAY without an error ends only the
+/// streams above the last one that it names; of one with an error h2 does not tell which.
+fn is_unprocessed(cause: &h2::Error) -> bool {
+    let reason = cause.reason().filter(|_| cause.is_remote());
+    match reason {
+        Some(h2::Reason::NO_ERROR) => cause.is_go_away(),
+        Some(h2::Reason::REFUSED_STREAM) => cause.is_reset(),
+        _ => false,
+    }
 }
 
 impl Received {

@@ -261,6 +261,11 @@ impl Endpoint {
         self.settings().ready_path.clone()
     }
 
+    /// What it speaks.
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.settings().protocol
+    }
+
     /// How long it is left alone before it is probed: not at all if nobody has ejected it.
     pub(crate) fn hold(&self) -> Duration {
         hold(self.ejections.load(Ordering::Relaxed))

@@ -291,8 +291,9 @@ impl Invoker {
             return Ok(place);
         }
         let patience = self.shared.limits.patience;
+        let began = Instant::now();
         let entered = Box::pin(turnstile.enter(patience.min(limit.left()))).await;
-        limit.waited(Waited::InLine);
+        limit.waited(Waited::InLine, began);
         match entered {
             Some(place) => Ok(place),
             None if limit.left().is_zero() => Err(limit.exhausted()),
@@ -311,9 +312,10 @@ impl Invoker {
         }
         let name = function.deployment.name.as_str();
         let patience = self.shared.limits.patience.min(limit.left());
+        let began = Instant::now();
         let ready = self.shared.table.ready(name, patience);
         let function = Box::pin(ready).await.ok_or_else(|| self.unknown(name))?;
-        limit.waited(Waited::ForReplica);
+        limit.waited(Waited::ForReplica, began);
         match function.endpoints.len() {
             _ if function.is_ready() => Ok(function),
             _ if limit.left().is_zero() => Err(limit.exhausted()),

@@ -162,7 +162,8 @@ async fn takes_calls(endpoint: &Endpoint, connect_timeout: Duration) -> bool {
         return matches!(asked, Ok(Heard::Answer(answer)) if answer.status().is_success());
     }
     if !endpoint.is_watchdog() {
-        if !endpoint.expects_watchdog() {
+        // A server of HTTP/2 alone has no watchdog, and would not understand the question.
+        if !endpoint.expects_watchdog() || endpoint.protocol() == Protocol::H2c {
             return reach(endpoint, connect_timeout).await.is_ok();
         }
         match ask(endpoint, "/_/health", connect_timeout, HEALTH_LIMIT).await {
@@ -227,4 +228,41 @@ async fn ask(
             Err(_waiting) => Heard::Nothing,
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::function::{Address, Handling};
+    use crate::metrics::Metrics;
+
+    #[tokio::test]
+    async fn a_server_of_http_2_is_asked_nothing_over_http_1() {
+        for (protocol, is_asked) in [(Protocol::H2c, false), (Protocol::Http1, true)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = Address {
+                id: "t".into(),
+                socket: listener.local_addr().unwrap(),
+            };
+            let handling = Handling {
+                expects_watchdog: true,
+                protocol,
+                ..Handling::default()
+            };
+            let endpoint = Endpoint::new(address, &handling, Metrics::new().function("f"), 1);
+            let hears = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut heard = [0; 3];
+                let length = stream.read(&mut heard).await.unwrap();
+                heard[..length].to_vec()
+            };
+            let probe = takes_calls(&endpoint, Duration::from_secs(5));
+            let (is_ready, heard) = tokio::join!(probe, hears);
+            assert!(is_ready, "{protocol:?}");
+            assert_eq!(heard == b"GET", is_asked, "{protocol:?}");
+        }
+    }
 }

@@ -76,11 +76,13 @@ struct State {
     failures: Failures,
 }
 
-/// What the event stream tells: that something changed, and which tasks' containers started on this engine.
+/// What the event stream tells: that something changed, and of the tasks on this engine whose containers started, and whose health
+/// check fails.
 #[derive(Default)]
 struct Events {
     changed: Notify,
     started: Mutex<HashMap<String, Instant>>,
+    unhealthy: Mutex<HashSet<String>>,
 }
 
 impl Swarm {
@@ -234,12 +236,15 @@ impl Provider for Arc<Swarm> {
         let (services, tasks) = self.read().await?;
         let started = self.started(&tasks);
         let is_started = |id: &str| started.contains(id);
+        let unhealthy = self.events.unhealthy_among(&tasks);
+        let is_unhealthy = |id: &str| unhealthy.contains(id);
         let errors = self.errors(&services, &tasks, &network).await;
         let place = Place {
             network: &network,
             own_address,
             require_label: self.require_label,
             is_started: &is_started,
+            is_unhealthy: &is_unhealthy,
             errors: &errors,
         };
         let (listing, warnings) = translate::listing(&services, &tasks, &place);
@@ -255,7 +260,8 @@ async fn listen(host: DockerHost, events: Arc<Events>) {
             Ok(docker) => read_events(&docker, &events).await,
             Err(error) => tracing::debug!("no event stream from {host}: {error}"),
         }
-        // Whatever happened while nobody listened is in the next listing.
+        // What happened meanwhile is in the next listing, except for health checks: those that failed may pass by now.
+        events.unhealthy().clear();
         events.changed.notify_one();
         tokio::time::sleep(EVENTS_PAUSE).await;
     }
@@ -314,14 +320,77 @@ impl Events {
             .actor
             .and_then(|actor| actor.attributes)
             .unwrap_or_default();
-        if event.action.as_deref() == Some("start")
-            && let Some(task) = attributes.get(TASK_ATTRIBUTE)
-        {
-            self.started
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(task.clone(), Instant::now());
+        let action = event.action.unwrap_or_default();
+        if let Some(task) = attributes.get(TASK_ATTRIBUTE) {
+            if action == "start" {
+                self.started
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(task.clone(), Instant::now());
+            } else if let Some(health) = action.strip_prefix("health_status:") {
+                match health.trim() {
+                    "unhealthy" => self.unhealthy().insert(task.clone()),
+                    _ => self.unhealthy().remove(task),
+                };
+            }
         }
         self.changed.notify_one();
+    }
+
+    /// The tasks among these whose container's health check fails. Swarm shows that nowhere: it stops such a task, and lists it as
+    /// running until its container has ended, up to its stop grace period. Those that are listed no longer are forgotten.
+    fn unhealthy_among(&self, tasks: &[Task]) -> HashSet<String> {
+        let mut unhealthy = self.unhealthy();
+        if !unhealthy.is_empty() {
+            let listed: HashSet<&str> = tasks.iter().map(|task| task.id.as_str()).collect();
+            unhealthy.retain(|id| listed.contains(id.as_str()));
+        }
+        unhealthy.clone()
+    }
+
+    fn unhealthy(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.unhealthy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::EventActor;
+
+    use super::*;
+
+    #[test]
+    fn a_task_whose_health_check_fails_is_unhealthy_until_it_passes_or_the_task_is_gone() {
+        let events = Events::default();
+        let saw = |action: &str| {
+            let attributes = HashMap::from([(TASK_ATTRIBUTE.to_owned(), "t".to_owned())]);
+            events.saw(EventMessage {
+                action: Some(action.to_owned()),
+                actor: Some(EventActor {
+                    attributes: Some(attributes),
+                    ..EventActor::default()
+                }),
+                ..EventMessage::default()
+            });
+        };
+        let task: Task = serde_json::from_value(serde_json::json!({
+            "ID": "t", "ServiceID": "s", "DesiredState": "running", "Status": { "State": "running" }
+        }))
+        .unwrap();
+        let tasks = [task];
+        let is_unhealthy = || events.unhealthy_among(&tasks).contains("t");
+        saw("health_status: healthy");
+        assert!(!is_unhealthy());
+        saw("health_status: unhealthy");
+        assert!(is_unhealthy());
+        saw("die");
+        assert!(is_unhealthy(), "Swarm lists it as running for a moment");
+        saw("health_status: healthy");
+        assert!(!is_unhealthy());
+        saw("health_status: unhealthy");
+        assert!(events.unhealthy_among(&[]).is_empty());
+        assert!(!is_unhealthy(), "it was forgotten");
     }
 }

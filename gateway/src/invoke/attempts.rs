@@ -22,22 +22,31 @@ use crate::upload::Overrun;
 /// A call that has heard nothing for so long is reason to look whether the hosts of its function are still there.
 const SILENCE: Duration = Duration::from_millis(250);
 
+/// How often a call goes once more to an endpoint whose kept connection has ended under it. Mostly once is enough: then the connection is
+/// a new one, unless another call is done with one at that very moment.
+const MOST_REPEATS: u32 = 3;
+
+/// A shorter wait is not what used a call's time up.
+const WORTH_A_WORD: Duration = Duration::from_millis(50);
+
 /// How long a call may take from its arrival to the head of its answer, whatever it waits for meanwhile.
 #[derive(Clone, Copy)]
 pub(super) struct Limit {
     length: Duration,
     end: Instant,
-    /// The time that was spent before an endpoint was tried, and on what most of all.
+    /// What the longest wait was for, and how long it was, the wait for an answer left aside.
     waited: Option<(Waited, Duration)>,
 }
 
-/// What a call has waited for before an endpoint was tried.
+/// What a call waits for before an endpoint has its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waited {
     /// Room among the calls that run.
     InLine,
     /// A replica that takes calls.
     ForReplica,
+    /// A connection to a replica.
+    ForConnection,
 }
 
 impl Limit {
@@ -55,29 +64,33 @@ impl Limit {
         self.end.saturating_duration_since(Instant::now())
     }
 
-    /// The time up to now was spent on this, unless an earlier wait is on record already.
-    pub(super) fn waited(&mut self, what: Waited) {
-        let spent = self.length.saturating_sub(self.left());
-        let before = self.waited.map_or(Duration::ZERO, |(_, spent)| spent);
-        if spent.saturating_sub(before) > before {
-            self.waited = Some((what, spent.saturating_sub(before)));
-        }
+    /// The time since then was spent on this.
+    pub(super) fn waited(&mut self, what: Waited, since: Instant) {
+        let spent = since.elapsed();
+        self.waited = match self.waited {
+            Some((before, sum)) if before == what => Some((what, sum + spent)),
+            Some(longer) if longer.1 >= spent => Some(longer),
+            _ => Some((what, spent)),
+        };
     }
 
-    /// It was used up before an endpoint was tried.
+    /// It is used up.
     pub(super) fn exhausted(&self) -> InvokeError {
         InvokeError::TimedOut {
             limit: self.length,
-            waited: self.waited,
+            waited: self.waited.filter(|(_, spent)| *spent >= WORTH_A_WORD),
         }
     }
 
     async fn keep<T>(
-        &self,
+        &mut self,
         outgoing: &Outgoing<'_>,
+        what: Waited,
         step: impl Future<Output = T>,
     ) -> Result<T, InvokeError> {
+        let began = Instant::now();
         let done = timeout_at(self.end, step).await;
+        self.waited(what, began);
         done.map_err(|_elapsed| self.reached(outgoing))
     }
 
@@ -98,7 +111,7 @@ impl Invoker {
         mut function: Arc<Function>,
         outgoing: &Outgoing<'_>,
         call: &Call,
-        limit: Limit,
+        mut limit: Limit,
     ) -> Result<Taken, InvokeError> {
         let retries_idempotent = function.deployment.handling.retries_idempotent;
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
@@ -107,7 +120,7 @@ impl Invoker {
             let Some(endpoint) = balance::pick(&function.endpoints, &tried) else {
                 let miss = missed.take();
                 let elsewhere = Box::pin(self.elsewhere(&function, &tried, miss.as_ref()));
-                match limit.keep(outgoing, elsewhere).await? {
+                match limit.keep(outgoing, Waited::ForReplica, elsewhere).await? {
                     Some(other) => (function, missed) = (other, miss),
                     None => {
                         return miss
@@ -125,7 +138,7 @@ impl Invoker {
             }
             let lease = Lease::new(endpoint.clone());
             let miss = match self
-                .attempt(&function, lease, outgoing, call, limit)
+                .attempt(&function, lease, outgoing, call, &mut limit)
                 .await?
             {
                 Ok(taken) => return Ok(taken),
@@ -171,28 +184,31 @@ impl Invoker {
         lease: Lease,
         outgoing: &Outgoing<'_>,
         call: &Call,
-        limit: Limit,
+        limit: &mut Limit,
     ) -> Result<Result<Taken, Miss>, InvokeError> {
         let endpoint = lease.endpoint();
-        let mut is_repeated = false;
+        let mut repeats = 0;
         loop {
-            let kept = match is_repeated {
+            let kept = match repeats {
+                0 => endpoint.take_idle(self.worker),
                 // What lies idle may be as stale as the one before.
-                true => None,
-                false => endpoint.take_idle(self.worker),
+                _ => None,
             };
             let (connection, turn) = match kept {
                 Some(connection) => (connection, None),
                 None => {
                     // Boxed, as all that few calls wait for: what they might need would be moved about in every call.
                     let connected = Box::pin(self.connected(function, endpoint, call));
-                    match limit.keep(outgoing, connected).await? {
+                    match limit
+                        .keep(outgoing, Waited::ForConnection, connected)
+                        .await?
+                    {
                         Ok(connected) => connected,
                         Err(miss) => return Ok(Err(miss)),
                     }
                 }
             };
-            let sent = self.ask(function, connection, outgoing, limit).await?;
+            let sent = self.ask(function, connection, outgoing, *limit).await?;
             match turn {
                 // The other side had closed it; another one will do, if all of the body is still there.
                 None if matches!(sent, Err(SendError::Unsent(_))) && outgoing.is_whole() => {
@@ -200,12 +216,15 @@ impl Invoker {
                     continue;
                 }
                 // It was closing it while the request was on its way: nginx, too, asks once more then.
-                None if matches!(sent, Err(SendError::Closed(_)))
-                    && !is_repeated
-                    && outgoing.may_repeat() =>
+                None if repeats < MOST_REPEATS
+                    && match sent {
+                        Err(SendError::Closed(_)) => outgoing.may_repeat(),
+                        Err(SendError::Unprocessed(_)) => outgoing.is_whole(),
+                        _ => false,
+                    } =>
                 {
                     call.function().retried(Retried::Closed);
-                    is_repeated = true;
+                    repeats += 1;
                     continue;
                 }
                 None => {}
@@ -330,9 +349,9 @@ impl Invoker {
                     Some(word) => Err(Miss::Declined(word, Box::new(taken))),
                 })
             }
-            Err(SendError::Unsent(cause) | SendError::Full(cause)) => {
-                Ok(Err(Miss::Unconnected(cause)))
-            }
+            Err(
+                SendError::Unsent(cause) | SendError::Full(cause) | SendError::Unprocessed(cause),
+            ) => Ok(Err(Miss::Unconnected(cause))),
             Err(SendError::Broken(cause) | SendError::Closed(cause)) => {
                 // One that breaks with every call is better than none.
                 if endpoint.has_broken_too_often() && function.available() > 1 {

@@ -129,6 +129,7 @@ impl InvokeError {
                     let what = match what {
                         Waited::InLine => "in line, because as many calls ran as may run",
                         Waited::ForReplica => "until a replica was ready",
+                        Waited::ForConnection => "until a replica took a connection",
                     };
                     format!("; {:.1} s of it were spent {what}", spent.as_secs_f64())
                 });

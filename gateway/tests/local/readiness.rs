@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::support::client::{get, post};
 use crate::support::eventually;
+use crate::support::frames::{
+    self, DATA, END_HEADERS, END_STREAM, HEADERS, STATUS_200, frame, go_away, h2c_entry, reset,
+};
 use crate::support::gateway::{Gateway, children, signal};
 use crate::support::upstream::Upstream;
 
@@ -156,4 +159,85 @@ fn a_protocol_that_a_label_names_later_counts_for_replicas_that_live_on() {
     eventually("it is spoken to over HTTP/2", || {
         get(gateway.address, "/function/f").status != 200
     });
+}
+
+/// A function over HTTP/2 that answers the first request of each connection, and ends every later one in this way.
+fn answers_once(end: impl Fn(&mut TcpStream, u32) + Send + Sync + 'static) -> Gateway {
+    let address = frames::server(&[], move |stream, asked| {
+        if asked.kind != HEADERS {
+            return;
+        }
+        if asked.stream > 1 {
+            return end(stream, asked.stream);
+        }
+        let answer = [
+            frame(HEADERS, END_HEADERS, 1, STATUS_200),
+            frame(DATA, END_STREAM, 1, b"ok"),
+        ];
+        stream.write_all(&answer.concat()).unwrap();
+    });
+    Gateway::with(&h2c_entry("f", address, &[]), &["--workers", "1"])
+}
+
+fn retried_as_closed(gateway: &Gateway) -> f64 {
+    gateway.metric("skep_retries_total{cause=\"closed\",function_name=\"f\"}")
+}
+
+#[test]
+fn a_request_over_http_2_that_the_function_has_not_processed_goes_once_more_whatever_its_method() {
+    let ends: [fn(&mut TcpStream, u32); 2] = [
+        |stream, id| stream.write_all(&go_away(id - 2)).unwrap(),
+        // REFUSED_STREAM
+        |stream, id| stream.write_all(&reset(id, 7)).unwrap(),
+    ];
+    for (number, end) in ends.into_iter().enumerate() {
+        let gateway = answers_once(end);
+        for _ in 0..10 {
+            let answer = post(gateway.address, "/function/f", "x");
+            assert_eq!(
+                (answer.status, answer.text().as_str()),
+                (200, "ok"),
+                "end {number}"
+            );
+        }
+        assert!(retried_as_closed(&gateway) >= 4.0, "end {number}");
+    }
+}
+
+#[test]
+fn a_kept_connection_over_http_2_that_breaks_costs_no_idempotent_call() {
+    let gateway = answers_once(|stream, _| {
+        stream.shutdown(std::net::Shutdown::Both).unwrap();
+    });
+    for _ in 0..10 {
+        let answer = get(gateway.address, "/function/f");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
+    }
+    assert!(retried_as_closed(&gateway) >= 4.0);
+    let post = || post(gateway.address, "/function/f", "x").status;
+    let seen = [post(), post()];
+    assert!(seen.contains(&502) && seen.contains(&200), "{seen:?}");
+}
+
+#[test]
+fn the_wait_for_a_replica_that_refused_a_call_is_part_of_its_time_and_is_named() {
+    let refusal = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\nX-Skep-Watchdog: 1\r\n";
+    let upstream = Upstream::says(format!(
+        "{refusal}X-Skep-Not-Accepted: starting\r\nConnection: close\r\n\r\nno"
+    ));
+    let entry = upstream.entry("late", "    labels:\n      skep.timeout: 700ms");
+    let gateway = Gateway::with(&entry, &["--patience", "30s"]);
+    let began = Instant::now();
+    let answer = get(gateway.address, "/function/late");
+    let took = began.elapsed();
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    let limits = Duration::from_millis(600)..Duration::from_millis(1500);
+    assert!(limits.contains(&took), "{took:?}");
+    assert!(
+        answer
+            .text()
+            .contains("s of it were spent until a replica was ready"),
+        "{}",
+        answer.text()
+    );
 }

@@ -89,6 +89,8 @@ pub struct Place<'a> {
     pub require_label: bool,
     /// Whether a task that is not running yet can be dialled already: its container has started.
     pub is_started: &'a dyn Fn(&str) -> bool,
+    /// Whether the health check of a task's container is known to fail.
+    pub is_unhealthy: &'a dyn Fn(&str) -> bool,
     /// The last task error of each service that has one, by the service's id.
     pub errors: &'a HashMap<String, ReplicaError>,
 }
@@ -261,7 +263,9 @@ impl Service {
         });
         let mut addresses: Vec<_> = addresses.collect();
         addresses.sort_by(|a, b| a.id.cmp(&b.id));
-        let unhealthy = tasks.iter().filter(|task| task.is_in_health_check());
+        let unhealthy = tasks
+            .iter()
+            .filter(|task| task.is_in_health_check() || (place.is_unhealthy)(&task.id));
         let unhealthy = unhealthy.map(|task| task.id.as_str().into()).collect();
         let running = tasks.iter().filter(|task| task.is_running()).count() as u64;
         let starting = tasks.iter().filter(|task| task.is_starting()).count() as u64;

@@ -17,6 +17,7 @@ struct World {
     require_label: bool,
     own_address: IpAddr,
     started: Vec<&'static str>,
+    unhealthy: Vec<String>,
 }
 
 impl World {
@@ -29,6 +30,7 @@ impl World {
             require_label: false,
             own_address: [10, 0, 1, 200].into(),
             started: Vec::new(),
+            unhealthy: Vec::new(),
         }
     }
 
@@ -60,6 +62,7 @@ impl World {
             own_address: self.own_address,
             require_label: self.require_label,
             is_started: &is_started,
+            is_unhealthy: &|id| self.unhealthy.iter().any(|one| one == id),
             errors: &HashMap::new(),
         };
         listing(&services, &tasks, &place)
@@ -207,6 +210,17 @@ fn a_starting_task_is_an_address_once_its_container_started() {
     assert_eq!(world.echo().addresses.len(), 1);
     world.started.push(id);
     assert_eq!(world.echo().addresses.len(), 2);
+}
+
+#[test]
+fn a_task_whose_health_check_fails_stays_an_address_and_is_called_last() {
+    let mut world = World::new();
+    let id = world.echo_task()["ID"].as_str().unwrap().to_owned();
+    assert!(world.echo().unhealthy.is_empty());
+    world.unhealthy.push(id.clone());
+    let echo = world.echo();
+    assert_eq!(echo.addresses.len(), 2);
+    assert_eq!(echo.unhealthy, [id.as_str().into()]);
 }
 
 #[test]
