@@ -91,9 +91,16 @@ pub async fn reach(to: SocketAddr, limit: Duration) -> Result<TcpStream, Connect
         Ok(Err(error)) => return Err(ConnectError::Refused(to, error.to_string())),
         Err(_elapsed) => return Err(ConnectError::Silent(to, limit)),
     };
+    let socket = SockRef::from(&stream);
+    if is_itself(&stream, to) {
+        let _ = socket.set_linger(Some(Duration::ZERO));
+        return Err(ConnectError::Refused(
+            to,
+            "nothing listens there".to_owned(),
+        ));
+    }
     // Failures of these cost latency or memory only, or the early notice of a host that is gone.
     let _ = stream.set_nodelay(true);
-    let socket = SockRef::from(&stream);
     let _ = socket.set_recv_buffer_size(WINDOW);
     let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
     let asking = TcpKeepalive::new()
@@ -101,6 +108,13 @@ pub async fn reach(to: SocketAddr, limit: Duration) -> Result<TcpStream, Connect
         .with_interval(ASK_AGAIN);
     let _ = socket.set_tcp_keepalive(&asking);
     Ok(stream)
+}
+
+/// Whether a connection has both its ends in this socket: where nothing listens on a port of the ephemeral range, the kernel may
+/// choose that port as the source, and TCP then connects the socket to itself. It must be closed without TIME_WAIT, which would keep
+/// the server that is awaited from binding the port.
+fn is_itself(stream: &TcpStream, to: SocketAddr) -> bool {
+    stream.local_addr().is_ok_and(|own| own == to)
 }
 
 /// No descriptors, no ports, no memory.
@@ -120,6 +134,20 @@ fn is_ours(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_socket_that_is_connected_to_itself_is_told_from_others() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = socket.local_addr().unwrap();
+        let stream = socket.connect(address).await.unwrap();
+        assert!(is_itself(&stream, address));
+        drop(stream);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let reached = reach(address, Duration::from_secs(5)).await;
+        assert!(!is_itself(&reached.unwrap(), address));
+    }
 
     #[test]
     fn running_out_of_descriptors_is_our_fault_and_a_refusal_is_not() {

@@ -36,9 +36,14 @@ impl Health {
             .write(true)
             .mode(0o660)
             .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
-            .open(path)?;
+            .open(path)
+            .map_err(|error| match error.raw_os_error() {
+                // A link; a FIFO that has no reader, or a socket; a directory.
+                Some(libc::ELOOP | libc::ENXIO | libc::EISDIR) => not_a_file(),
+                _ => error,
+            })?;
         if !file.metadata()?.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
+            return Err(not_a_file());
         }
         file.set_len(0)?;
         let _ = self.lock_file.set(path.to_owned());
@@ -70,8 +75,14 @@ impl Health {
             return Err(Unwell::Draining);
         }
         match self.lock_file.get() {
-            Some(path) if !path.exists() => Err(Unwell::NoLockFile),
+            Some(path) if !path.symlink_metadata().is_ok_and(|found| found.is_file()) => {
+                Err(Unwell::NoLockFile)
+            }
             _ => Ok(()),
         }
     }
+}
+
+fn not_a_file() -> io::Error {
+    io::Error::other("it is not a regular file; remove it, or set skep_lock_dir")
 }

@@ -138,13 +138,12 @@ fn misuse(mistakes: &[String]) -> ExitCode {
 
 /// What a `HEALTHCHECK` in an image calls.
 fn check_health(lock_file: &Path) -> ExitCode {
-    if lock_file.exists() {
-        return ExitCode::SUCCESS;
-    }
-    let text = format!(
-        "fwatchdog: unhealthy: {} does not exist\n",
-        lock_file.display()
-    );
+    let reason = match lock_file.symlink_metadata() {
+        Ok(found) if found.is_file() => return ExitCode::SUCCESS,
+        Ok(_) => "is not a regular file",
+        Err(_) => "does not exist",
+    };
+    let text = format!("fwatchdog: unhealthy: {} {reason}\n", lock_file.display());
     say(io::stderr(), &text);
     ExitCode::FAILURE
 }

@@ -56,7 +56,7 @@ pub(crate) fn run(config: Config, lock_file: &Path) -> ExitCode {
 fn try_run(config: Config, lock_file: &Path) -> io::Result<ExitCode> {
     // Runs have our user: without this they could read the bodies and secrets of others in /proc/<us>/mem.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    spawn::keep_descriptors_from_commands();
+    spawn::descriptors::close_inherited_on_exec();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

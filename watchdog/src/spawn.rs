@@ -23,11 +23,12 @@
 //!    or closes before the `AsyncFd` is dropped.
 //! 3. `pre_exec`, where our clone is refused. The closure runs in a forked child and calls only what the child of 1. calls.
 //! 4. `wait4`, which writes to two variables of the caller's frame, and is here because only it tells the processor time.
-//! 5. `close_range` with `CLOSE_RANGE_CLOEXEC`, which only sets a flag of descriptors; those of ours have it already.
+//! 5. The calls of [`descriptors`], which only set a flag of descriptors; those of ours have it already.
 //! 6. The signal mask of [`deaths`]: two calls that read a set of the caller's frame, and a descriptor that the kernel
 //!    has just opened for us. Both ways to start a command lift the mask in the child.
 
 pub(crate) mod deaths;
+pub(crate) mod descriptors;
 
 use std::cell::RefCell;
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
@@ -87,7 +88,7 @@ pub(crate) struct Program<'a> {
     pub(crate) arguments: &'a Strings,
     pub(crate) environment: &'a Strings,
     pub(crate) quota: Quota,
-    /// The soft limit of its resident set, which marks it.
+    /// The limit of its resident set, which marks it.
     pub(crate) resident_limit: u64,
 }
 
@@ -389,12 +390,11 @@ fn confine(quota: Quota) -> bool {
     }
 }
 
-/// Sets the calling process's soft limit of the resident set and leaves the hard one open, so that a watchdog among the
-/// command's processes can do the same. Where that is refused, the marker in the environment has to do.
+/// Sets the calling process's limit of the resident set, the hard one too: without CAP_SYS_RESOURCE it can only be lowered. Where that is refused, the marker in the environment has to do.
 fn mark(resident_limit: u64) {
     let limit = libc::rlimit {
         rlim_cur: resident_limit,
-        rlim_max: libc::RLIM_INFINITY,
+        rlim_max: resident_limit,
     };
     // SAFETY: a plain system call wrapper that reads one structure.
     unsafe { libc::prlimit(0, libc::RLIMIT_RSS, &raw const limit, ptr::null_mut()) };
@@ -452,20 +452,6 @@ fn spawn_by_library(program: &Program<'_>, ends: &ChildEnds) -> io::Result<Child
         .ok_or_else(|| io::Error::other("no process id"))?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
     Ok(Child::new(pid, pidfd, program))
-}
-
-/// No command inherits a descriptor that whoever started the watchdog has left open: a socket of Docker's, say, or a file with
-/// a secret. Kernels before 5.11 refuse; there, what was left open without the flag stays so.
-pub(crate) fn keep_descriptors_from_commands() {
-    // SAFETY: see 5. of the module's safety argument.
-    unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            3_u32,
-            u32::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        );
-    }
 }
 
 /// Signals a whole process group; that it is gone already is no error.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read;
 
 use rustix::process::Pid;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::cgi::MARKER;
 use crate::runs::Marks;
@@ -11,12 +12,17 @@ use crate::runs::Marks;
 /// How much of a process's environment is searched for the marker.
 const LONGEST_ENVIRONMENT: u64 = 1024 * 1024;
 
+/// Clock ticks since boot.
+pub(crate) type Ticks = u64;
+
+/// How far the two clocks of `has_clock` may differ.
+const TICKS_APART: Ticks = 100;
+
 /// A process, told apart from a later one with the same number by its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Identity {
     pub(crate) pid: i32,
-    /// Clock ticks since boot.
-    pub(crate) started: u64,
+    pub(crate) started: Ticks,
 }
 
 /// One process at the moment of the snapshot.
@@ -130,6 +136,29 @@ pub(crate) fn process(pid: i32) -> Option<Process> {
     parse_stat(pid, &std::fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// The time as /proc tells the start of a process: a process that starts now starts at this tick or later.
+pub(crate) fn now() -> Ticks {
+    let now = clock_gettime(ClockId::Boottime);
+    let per_second = rustix::param::clock_ticks_per_second();
+    let (seconds, nanos) = (now.tv_sec.cast_unsigned(), now.tv_nsec.cast_unsigned());
+    seconds * per_second + nanos / (1_000_000_000 / per_second.max(1))
+}
+
+/// Whether `now` and /proc agree, which they may not where a kernel is emulated: a thread that has just started shows it.
+pub(crate) fn has_clock() -> bool {
+    let started = || {
+        let stat = std::fs::read("/proc/thread-self/stat").ok()?;
+        Some(parse_stat(0, &stat)?.identity.started)
+    };
+    let before = now();
+    let started = std::thread::Builder::new()
+        .stack_size(64 * 1024)
+        .spawn(started)
+        .ok()
+        .and_then(|thread| thread.join().ok()?);
+    started.is_some_and(|started| (before..=before + TICKS_APART).contains(&started))
+}
+
 /// What shows whose a process is, as far as we may read it.
 pub(crate) fn marks(pid: i32) -> Marks {
     Marks {
@@ -153,12 +182,12 @@ fn marker(pid: i32) -> Option<String> {
     String::from_utf8(value.to_vec()).ok()
 }
 
-/// The soft limit of the resident set, in a table with one line per limit.
+/// The hard limit of the resident set, in a table with one line per limit.
 fn resident_limit(limits: &str) -> Option<u64> {
     let values = limits
         .lines()
         .find_map(|line| line.strip_prefix("Max resident set"))?;
-    values.split_ascii_whitespace().next()?.parse().ok()
+    values.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// The command's name, in parentheses, may contain anything: the fields after it start behind the last `)`.
@@ -209,7 +238,7 @@ mod tests {
             format!(
                 "Limit                     Soft Limit           Hard Limit           Units     \n\
                  Max data size             unlimited            unlimited            bytes     \n\
-                 Max resident set          {value:<20} unlimited            bytes     \n\
+                 Max resident set          1024                 {value:<20} bytes     \n\
                  Max processes             100                  100                  processes \n"
             )
         };
@@ -266,6 +295,11 @@ mod tests {
             tree.with_descendants([Identity { pid: 5, started: 2 }])
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn the_clock_of_proc_is_the_one_that_is_read() {
+        assert!(has_clock());
     }
 
     #[test]

@@ -123,6 +123,11 @@ impl Upstream {
                 // A port that nothing listens on may be the one that the kernel has picked for this very socket, which
                 // then connects to itself.
                 Ok(stream) if stream.local_addr()? == stream.peer_addr()? => {
+                    // Closed without TIME_WAIT, which would keep the function's server from binding the port.
+                    let _ = rustix::net::sockopt::set_socket_linger(
+                        &stream,
+                        Some(std::time::Duration::ZERO),
+                    );
                     failure = io::ErrorKind::ConnectionRefused.into();
                 }
                 Ok(stream) => return Ok(stream),

@@ -128,7 +128,9 @@ if role == 'forger':
         os.setsid()
         for number in range(3): os.close(number)
         wait('mark')
-        resource.setrlimit(resource.RLIMIT_RSS, (int(open(folder + '/mark').read()), resource.RLIM_INFINITY))
+        mark = int(open(folder + '/mark').read())
+        try: resource.setrlimit(resource.RLIMIT_RSS, (mark, mark))
+        except (OSError, ValueError): pass # The limit cannot be raised without CAP_SYS_RESOURCE.
         write('forged', os.getpid())
         time.sleep(1000)
         os._exit(0)
