@@ -122,12 +122,7 @@ impl Upstream {
             match TcpStream::connect(address).await {
                 // A port that nothing listens on may be the one that the kernel has picked for this very socket, which
                 // then connects to itself.
-                Ok(stream) if stream.local_addr()? == stream.peer_addr()? => {
-                    // Closed without TIME_WAIT, which would keep the function's server from binding the port.
-                    let _ = rustix::net::sockopt::set_socket_linger(
-                        &stream,
-                        Some(std::time::Duration::ZERO),
-                    );
+                Ok(stream) if is_to_itself(&stream) => {
                     failure = io::ErrorKind::ConnectionRefused.into();
                 }
                 Ok(stream) => return Ok(stream),
@@ -171,6 +166,16 @@ impl Upstream {
             kept_since: Instant::now(),
         })
     }
+}
+
+fn is_to_itself(stream: &TcpStream) -> bool {
+    let is_to_itself =
+        matches!((stream.local_addr(), stream.peer_addr()), (Ok(own), Ok(peer)) if own == peer);
+    if is_to_itself {
+        // Closed without TIME_WAIT, which would keep the function's server from binding the port.
+        let _ = rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));
+    }
+    is_to_itself
 }
 
 /// The connection that was used last, of those that are open and not old. Oldest first: a connection is kept at the end.
@@ -254,6 +259,25 @@ mod tests {
         assert_eq!(Upstream::parse("http://[::1]").unwrap().host(), "[::1]:80");
         let both = Upstream::parse("http://localhost:5000").unwrap();
         assert_eq!(both.addresses.len(), 2);
+    }
+
+    #[test]
+    fn a_socket_that_is_connected_to_itself_leaves_the_port_free() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+            let address = socket.local_addr().unwrap();
+            let stream = socket.connect(address).await.unwrap();
+            assert!(is_to_itself(&stream));
+            drop(stream);
+            let listener = std::net::TcpListener::bind(address).unwrap();
+            let other = TcpStream::connect(listener.local_addr().unwrap()).await;
+            assert!(!is_to_itself(&other.unwrap()));
+        });
     }
 
     #[test]
