@@ -6,12 +6,12 @@
 //!
 //! | state of P | state of S | who accepts | the message that ends it | limit | the other one dies (or is stopped: SIGSTOP) |
 //! |---|---|---|---|---|---|
-//! | idle | asking: connected | P | P: each listener with its kind, then `;` | S waits 6 s ([`ANSWER`]) for each | S: nothing changes. P: S asks again, finds nobody and opens the port itself (stopped: S ends with an error) |
-//! | offered | preparing: has the listeners, not ready | P | S: `a`, "I accept" | P waits 120 s ([`START`]); S waits 60 s ([`MOST_WAIT`]) for its functions | S: P closes and is idle (stopped: after the limit). P: S accepts at once (stopped: as soon as it is ready) |
-//! | checking (4 times in 0.75 s) | taking: accepts | both | P: `y`, "it is yours"; S answers `d`, "I have it", with its own socket in place | P waits 5 s ([`CONFIRM`]) for each `d`; S as long for each `y` | S: P goes on, puts its socket back and is idle. P: S is idle: the port is its own |
+//! | idle | asking: connected | P | P: each listener with its kind, then `;` | S waits 6 s (`ANSWER`) for each | S: nothing changes. P: S asks again, finds nobody and opens the port itself (stopped: S ends with an error) |
+//! | offered | preparing: has the listeners, not ready | P | S: `a`, "I accept" | P waits 120 s (`START`); S waits 60 s (`MOST_WAIT`) for its functions | S: P closes and is idle (stopped: after the limit). P: S accepts at once (stopped: as soon as it is ready) |
+//! | checking (4 times in 0.75 s) | taking: accepts | both | P: `y`, "it is yours"; S answers `d`, "I have it", with its own socket in place | P waits 5 s (`CONFIRM`) for each `d`; S as long for each `y` | S: P goes on, puts its socket back and is idle. P: S is idle: the port is its own |
 //! | given: drains | idle | S | P closes the connection | none: nobody waits | P: nothing changes. S: the port is closed, as when any gateway crashes |
 //!
-//! - A second successor that comes between *offered* and *given* is sent `b`, "busy", and asks again, for 150 s ([`TURN`]) at most.
+//! - A second successor that comes between *offered* and *given* is sent `b`, "busy", and asks again, for 150 s (`TURN`) at most.
 //! - P goes on serving after a failed hand-over and says `n`, "taken back", before it closes: S, if it lives, ends without accepting
 //!   any more. A connection that ends without it means that P is gone, and S goes on alone.
 //! - A P that is stopped and continues later reads what S has said first, and S answers it as long as it runs; an S that has passed
@@ -52,7 +52,7 @@ const PASSED_ON: u8 = b'x';
 const ANSWER: Duration = Duration::from_secs(6);
 /// How long S may take from the last listener until it accepts.
 const START: Duration = Duration::from_secs(120);
-/// How long S may wait for its functions: well below [`START`].
+/// How long S may wait for its functions: well below `START`.
 pub const MOST_WAIT: Duration = Duration::from_secs(60);
 const _: () = assert!(MOST_WAIT.as_secs() * 2 <= START.as_secs());
 /// How long each may take to answer while the port changes hands.

@@ -74,7 +74,7 @@ pub enum Client {
 /// Which gateway, and how its answers are shown.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct At {
-    /// The gateway's address: [http[s]://][user:password@]host[:port] [env: skep_gateway, OPENFAAS_URL] [default: http://127.0.0.1:8080]
+    /// The gateway's address: host:port, http://host:port or https://user:password@host [env: skep_gateway, OPENFAAS_URL] [default: http://127.0.0.1:8080]
     #[arg(long, short, value_name = "URL")]
     pub gateway: Option<String>,
     /// An API key for this gateway [env: skep_key] [default: what `skep login` saved]
