@@ -15,7 +15,7 @@ const FUNCTIONS: &str = r#"
   fail:
     fprocess: sh -c "echo partial; exit 3"
   slow:
-    fprocess: sh -c "sleep 1; echo $$"
+    fprocess: sh -c "sleep 1; echo $$$$"
     labels:
       com.openfaas.scale.min: 2
 "#;

@@ -34,6 +34,15 @@ fn serves(address: SocketAddr) {
     }
 }
 
+/// Whether every thread of a process is stopped.
+fn is_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.flatten().all(|thread| {
+        let status = std::fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        status.contains("\nState:\tT")
+    })
+}
+
 /// The gateway can be restarted: the next one takes over, and this one ends.
 fn can_be_restarted(mut gateway: Gateway, socket: &Path) -> Gateway {
     let next = start(gateway.address.port(), socket);
@@ -279,6 +288,10 @@ fn of_two_gateways_one_serves_whatever_happens_to_the_other_in_the_middle() {
         let mut next = start(first.address.port(), &socket);
         let hit = if to_successor { &next } else { &first };
         hit.signal(signal);
+        if signal == "STOP" {
+            // The signal takes its time; what is accepted before that waits for CONT.
+            eventually("all its threads stand still", || is_stopped(hit.pid()));
+        }
         serves(first.address);
         let survivor = match (signal, to_successor) {
             ("STOP", _) => {
