@@ -20,7 +20,7 @@ mod usage;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bollard::Docker;
 use bollard::models::EventMessage;
@@ -48,6 +48,8 @@ const HEALTH_CHECK_AFTER: Duration = Duration::from_secs(3);
 const EVENT_LASTS: Duration = Duration::from_secs(5);
 /// Pauses between attempts to read events.
 const EVENTS_PAUSE: Duration = Duration::from_millis(500);
+/// How far a new stream of events reaches back behind the end of the last one.
+const OVERLAP: Duration = Duration::from_secs(2);
 /// The attribute that a task's container bears in events.
 const TASK_ATTRIBUTE: &str = "com.docker.swarm.task.id";
 
@@ -255,14 +257,17 @@ impl Provider for Arc<Swarm> {
 
 /// Reads events for ever, whatever happens to the engine.
 async fn listen(host: DockerHost, events: Arc<Events>) {
+    let mut since = None;
     loop {
         match connect(&host) {
-            Ok(docker) => read_events(&docker, &events).await,
+            Ok(docker) => read_events(&docker, &events, since).await,
             Err(error) => tracing::debug!("no event stream from {host}: {error}"),
         }
         // What happened meanwhile is in the next listing, except for health checks: those that failed may pass by now.
         events.unhealthy().clear();
         events.changed.notify_one();
+        // The listing that this asks for may be over before the next stream begins: the engine repeats what happens in between.
+        since = SystemTime::now().checked_sub(OVERLAP);
         tokio::time::sleep(EVENTS_PAUSE).await;
     }
 }
@@ -284,7 +289,7 @@ fn connect(host: &DockerHost) -> Result<Docker, bollard::errors::Error> {
     }
 }
 
-async fn read_events(docker: &Docker, events: &Events) {
+async fn read_events(docker: &Docker, events: &Events, since: Option<SystemTime>) {
     let filters = HashMap::from([
         ("type", vec!["service", "node", "network", "container"]),
         (
@@ -301,8 +306,11 @@ async fn read_events(docker: &Docker, events: &Events) {
             ],
         ),
     ]);
-    let mut stream =
-        std::pin::pin!(docker.events(Some(EventsOptionsBuilder::new().filters(&filters).build())));
+    let mut options = EventsOptionsBuilder::new().filters(&filters);
+    if let Some(since) = since.and_then(|since| since.duration_since(UNIX_EPOCH).ok()) {
+        options = options.since(&since.as_secs().to_string());
+    }
+    let mut stream = std::pin::pin!(docker.events(Some(options.build())));
     while let Some(event) = stream.next().await {
         match event {
             Ok(event) => events.saw(event),
