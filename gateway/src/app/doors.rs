@@ -167,7 +167,7 @@ fn is_at(listener: &TcpListener, config: &Config, port: u16) -> bool {
 }
 
 /// Workers that are more than the listeners share some. A new listener beside those that are handed over would have a queue of its
-/// own, and whoever waits in it would be reset if this gateway did not get as far as serving.
+/// own, and connections that wait in it would be reset if this gateway failed before it served.
 fn one_for_each(listeners: &mut Vec<TcpListener>, workers: usize) -> std::io::Result<()> {
     for nth in 0..workers.saturating_sub(listeners.len()) {
         if let Some(listener) = listeners.get(nth) {

@@ -162,7 +162,7 @@ fn after_ten_wrong_logins_guesses_of_the_address_wait_and_the_right_one_passes()
     let others = (1..=20).map(|last| Some(IpAddr::from([10, 0, 0, last])));
     let others = others.filter(|other| gate.turn(&right, *other) == Ok(Duration::ZERO));
     assert!(others.count() >= 18, "two may share the place");
-    // Keys are guessed by nobody: they take no turns.
+    // A key has 256 random bits and cannot be guessed, so keys are not slowed down.
     let key = key(&gate, &[Scope::Read], &[]);
     for headers in [bearer(&key), login("key", &key), HeaderMap::new()] {
         assert_eq!(gate.turn(&headers, PEER), Ok(Duration::ZERO));
